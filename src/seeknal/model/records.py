@@ -1,0 +1,105 @@
+"""What a store holds: frozen records.
+
+Instants are aware UTC. ``version`` counts the writes of one record from 1. ``sequence`` is issued
+by the store: it orders runs by their creation and the states of one node by when they were written;
+only its order means anything, and it is 0 in what a transaction returns before its commit.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from seeknal.model.status import NodeStatus, RunStatus
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of a pipeline."""
+
+    run_id: str
+    status: RunStatus = RunStatus.PENDING
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    config: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    version: int = 0
+    sequence: int = 0
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to a node in a run.
+
+    ``run_id`` and ``node_id`` may be left empty in a state that is passed to ``set_node_state``:
+    the call names them.
+    """
+
+    run_id: str = ""
+    node_id: str = ""
+    status: NodeStatus = NodeStatus.PENDING
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_ms: int | None = None
+    row_count: int | None = None
+    fingerprint: str | None = None
+    error_message: str | None = None
+    attempt: int = 1
+    metadata: dict[str, Any] = {}
+    version: int = 0
+    sequence: int = 0
+
+
+class CompletedInterval(msgspec.Struct, frozen=True):
+    """A half-open span of data time ``[start, end)`` that a node has completed.
+
+    ``run_id`` is the run that completed it last; where touching spans were merged, the run of the
+    last addition.
+    """
+
+    node_id: str
+    start: datetime
+    end: datetime
+    run_id: str
+
+
+class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
+    """A named slice that a node has completed; ``run_id`` is the run that completed it last."""
+
+    node_id: str
+    partition: str
+    run_id: str
+    completed_at: datetime
+    row_count: int | None = None
+    metadata: dict[str, Any] = {}
+
+
+class LockInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a lock.
+
+    ``node_id`` is ``None`` for the lock of a whole run. ``token`` is the fencing token: it grows by
+    one with every grant of the same key, and never goes back. ``owner`` names one grant to one
+    process and is never reused.
+    """
+
+    run_id: str
+    node_id: str | None = None
+    token: int
+    owner: str
+    host: str
+    pid: int
+    acquired_at: datetime
+    expires_at: datetime
+    ttl_ms: int
+
+
+class CleanupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cleanup removed, and why it left what it left.
+
+    ``deleted`` and ``kept`` hold run ids in creation order; ``kept`` maps those that are old enough
+    to the reason why they stay.
+    """
+
+    cutoff: datetime
+    deleted: list[str]
+    kept: dict[str, str]

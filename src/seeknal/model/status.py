@@ -1,0 +1,68 @@
+"""The statuses of runs and of node states."""
+
+from __future__ import annotations
+
+import difflib
+from enum import StrEnum
+from typing import TypeVar
+
+from seeknal.errors import InvalidFieldError
+
+
+class RunStatus(StrEnum):
+    """What has become of a run."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run is over."""
+        return self in _FINAL_RUN
+
+
+class NodeStatus(StrEnum):
+    """What has become of a node in a run.
+
+    ``cached``: it was up to date and did not run. ``skipped``: it did not run because something
+    before it failed, or because it was left out.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CACHED = "cached"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the node is done with in this run."""
+        return self in _FINAL_NODE
+
+
+_FINAL_RUN = frozenset({RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED})
+_FINAL_NODE = frozenset({NodeStatus.SUCCESS, NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CACHED})
+
+S = TypeVar("S", RunStatus, NodeStatus)
+
+
+def as_status(kind: type[S], value: object, field: str = "status") -> S:
+    """Return ``value`` as a status of this kind.
+
+    Raises:
+        InvalidFieldError: It is none; the hint lists those that exist and names the nearest.
+    """
+    try:
+        return kind(value)  # type: ignore[arg-type]
+    except ValueError:
+        known = [str(status) for status in kind]
+        near = difflib.get_close_matches(str(value), known, n=1)
+        raise InvalidFieldError(
+            f"{field} {value!r} is not a status",
+            hint=f"{f'Did you mean {near[0]}? ' if near else ''}Known: {', '.join(known)}.",
+            field=field,
+        ) from None

@@ -1,0 +1,91 @@
+"""What one commit does to a store: everything in it, or nothing.
+
+A batch is *state-based*: it carries whole records, not patches, so applying it twice in a row changes
+nothing more. Its guards say what must still be true; they are checked in the same atomic step.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+
+from seeknal.model.records import NodeState, PartitionState, RunState
+from seeknal.state.lease import Lease
+
+NodeKey: TypeAlias = tuple[str, str]
+"""A run id and a node id."""
+
+
+class IntervalCompleted(msgspec.Struct, frozen=True, tag="completed", array_like=True):
+    """``[start, end)`` of a node was completed by a run."""
+
+    node_id: str
+    start: datetime
+    end: datetime
+    run_id: str
+
+
+class IntervalRestated(msgspec.Struct, frozen=True, tag="restated", array_like=True):
+    """``[start, end)`` of a node is no longer completed."""
+
+    node_id: str
+    start: datetime
+    end: datetime
+
+
+class PartitionCompleted(msgspec.Struct, frozen=True, tag="partition", array_like=True):
+    """A partition was completed."""
+
+    state: PartitionState
+
+
+class PartitionRestated(msgspec.Struct, frozen=True, tag="partition-restated", array_like=True):
+    """A partition is no longer completed."""
+
+    node_id: str
+    partition: str
+
+
+Work: TypeAlias = IntervalCompleted | IntervalRestated | PartitionCompleted | PartitionRestated
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """Changes and guards of one commit. Changes are applied in the order of the fields.
+
+    Attributes:
+        deleted_runs: Runs that go, with their node states.
+        runs: Whole run records; a ``sequence`` of 0 asks the store for the next one.
+        deleted_nodes: Node states that go.
+        nodes: Whole node states, each key once; a ``sequence`` of 0 asks the store for the next one.
+        work: Completions and restatements, in order.
+        freed_runs: Runs whose locks, and whose nodes' locks, are freed whoever holds them.
+        run_versions: The version each run must stand at; 0 is "no such run".
+        node_versions: The same for node states.
+        runs_needed: Runs that must exist.
+        leases: Leases that must still be held.
+    """
+
+    deleted_runs: list[str] = []
+    runs: list[RunState] = []
+    deleted_nodes: list[NodeKey] = []
+    nodes: list[NodeState] = []
+    work: list[Work] = []
+    freed_runs: list[str] = []
+    run_versions: dict[str, int] = {}
+    node_versions: dict[NodeKey, int] = {}
+    runs_needed: set[str] = set()
+    leases: list[Lease] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write and nothing to check."""
+        return not (self.deleted_runs or self.runs or self.deleted_nodes or self.nodes or self.work or self.leases)
+
+
+class Sequences(msgspec.Struct, frozen=True):
+    """The sequences that a commit gave out: to the runs it created, and to the node states it wrote."""
+
+    runs: dict[str, int] = {}
+    nodes: dict[NodeKey, int] = {}

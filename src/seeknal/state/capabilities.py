@@ -1,0 +1,18 @@
+"""What a backend may or may not offer beyond the contract that all of them keep."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Capability(StrEnum):
+    """Something a backend declares; the conformance kit runs the cases of what is declared."""
+
+    PERSISTENT = "persistent"
+    """What is committed is there after the process is gone."""
+
+    PROCESSES = "processes"
+    """Several processes of one machine may open the store at once."""
+
+    MACHINES = "machines"
+    """Several machines may open the store at once."""

@@ -1,0 +1,215 @@
+"""The whole content of a small store, in memory: what the memory backend is, and what a file store caches.
+
+Everything is keyed for the questions that are asked: a run and its nodes by id, the states of one node
+in the order of their writing. Not safe from threads; whoever holds it guards it.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import msgspec
+
+from seeknal.model.changes import missing_run, stale
+from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.batch import (
+    Batch,
+    IntervalCompleted,
+    IntervalRestated,
+    NodeKey,
+    PartitionCompleted,
+    Sequences,
+)
+from seeknal.state.lease import Lease, LockKey, lost
+from seeknal.state.store_info import superseded
+from seeknal.state.unit import changed_intervals
+
+
+class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store keeps of a lock: the last grant, and whether it still stands.
+
+    ``expires_us`` is in ticks (`seeknal.clock`). An entry outlives its lease, since its token may never go back.
+    """
+
+    holder: LockInfo
+    expires_us: int
+    is_free: bool = False
+
+    def is_held(self, now_us: int) -> bool:
+        """Return whether the lease stands at this tick.
+
+        More than a whole time to live ahead means that the ticks began anew: the machine was started
+        again, and the owner is gone.
+        """
+        left_us = self.expires_us - now_us
+        return not self.is_free and 0 < left_us <= self.holder.ttl_ms * 1000
+
+
+class Image:
+    """Records by key. Lists and dictionaries that are returned are the caller's; records are frozen."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, RunState] = {}
+        """In the order of their sequence."""
+        self.history: dict[str, dict[str, tuple[int, NodeStatus]]] = {}
+        """Node id to run id to sequence and status, in the order of the sequences."""
+        self.intervals: dict[str, list[CompletedInterval]] = {}
+        self.partitions: dict[str, dict[str, PartitionState]] = {}
+        self.locks: dict[LockKey, LockEntry] = {}
+        self.superseded_by: str | None = None
+        """Where the state lives now, if it moved away from here."""
+        self.sequence = 0
+        """The last sequence given out, to a run or a node state."""
+        self._nodes: dict[str, dict[str, NodeState]] = {}
+
+    def nodes_of(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run, the image's own; empty for a missing run. A subclass may load them here."""
+        return self._nodes.get(run_id, {})
+
+    # ---- reading ----
+
+    def read_run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
+        """Return run ids in creation order."""
+        runs = reversed(self.runs.values()) if newest_first else iter(self.runs.values())
+        return list(islice((run.run_id for run in runs if status in (None, run.status)), limit))
+
+    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run, sorted by the bytes of their ids."""
+        nodes = self.nodes_of(run_id)
+        return {node_id: nodes[node_id] for node_id in sorted(nodes, key=str.encode)}
+
+    def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
+        """Return the state of a node that was written last."""
+        for run_id, (_, found) in reversed(self.history.get(node_id, {}).items()):
+            if run_id not in hidden and status in (None, found):
+                return self.nodes_of(run_id)[node_id]
+        return None
+
+    def read_partitions(self, node_id: str) -> list[PartitionState]:
+        """Return the partitions of a node, sorted by the bytes of their keys."""
+        found = self.partitions.get(node_id, {})
+        return [found[key] for key in sorted(found, key=str.encode)]
+
+    def held_locks(self, now_us: int) -> list[LockInfo]:
+        """Return the locks that are held at this tick."""
+        return [entry.holder for entry in self.locks.values() if entry.is_held(now_us)]
+
+    def holds(self, lease: Lease, now_us: int) -> bool:
+        """Return whether a lease is held at this tick."""
+        entry = self.locks.get(lease.key)
+        return entry is not None and entry.holder.owner == lease.owner and entry.is_held(now_us)
+
+    # ---- writing ----
+
+    def check(self, batch: Batch, now_us: int) -> None:
+        """Raise unless every guard of the batch holds.
+
+        Raises:
+            SupersededError: The state moved away from this store.
+            LeaseLostError, StaleVersionError, RunNotFoundError: As `RecordStore.commit`.
+        """
+        if self.superseded_by is not None:
+            raise superseded(self.superseded_by)
+        for lease in batch.leases:
+            if not self.holds(lease, now_us):
+                raise lost(lease)
+        for run_id, expected in batch.run_versions.items():
+            run = self.runs.get(run_id)
+            if (run.version if run else 0) != expected:
+                raise stale(f"run {run_id!a}", expected, run.version if run else 0)
+        for run_id in batch.runs_needed:
+            if run_id not in self.runs:
+                raise missing_run(run_id)
+        for (run_id, node_id), expected in batch.node_versions.items():
+            state = self.nodes_of(run_id).get(node_id)
+            if (state.version if state else 0) != expected:
+                what = f"node {node_id!a} of run {run_id!a}"
+                raise stale(what, expected, state.version if state else 0)
+
+    def numbered(self, batch: Batch) -> Batch:
+        """Return the changes of a batch with their sequences given out, and without its guards."""
+        following = self.sequence
+        runs: list[RunState] = []
+        nodes: list[NodeState] = []
+        for run in batch.runs:
+            following += run.sequence == 0
+            runs.append(msgspec.structs.replace(run, sequence=run.sequence or following))
+        for state in batch.nodes:
+            following += state.sequence == 0
+            nodes.append(msgspec.structs.replace(state, sequence=state.sequence or following))
+        return Batch(
+            deleted_runs=batch.deleted_runs,
+            runs=runs,
+            deleted_nodes=batch.deleted_nodes,
+            nodes=nodes,
+            work=batch.work,
+            freed_runs=batch.freed_runs,
+        )
+
+    def apply(self, batch: Batch) -> None:
+        """Apply a numbered batch; applying it again changes nothing more."""
+        for run_id in batch.deleted_runs:
+            self.drop_run(run_id)
+        for run in batch.runs:
+            self.put_run(run)
+        for run_id, node_id in batch.deleted_nodes:
+            self.drop_node(run_id, node_id)
+        for state in batch.nodes:
+            self.put_node(state)
+        for change in batch.work:
+            if isinstance(change, IntervalCompleted | IntervalRestated):
+                done = changed_intervals(self.intervals.get(change.node_id, []), change)
+                self.intervals[change.node_id] = done
+            elif isinstance(change, PartitionCompleted):
+                self.partitions.setdefault(change.state.node_id, {})[change.state.partition] = change.state
+            else:
+                self.partitions.get(change.node_id, {}).pop(change.partition, None)
+        for run_id in batch.freed_runs:
+            for key, entry in self.locks.items():
+                if key[0] == run_id:
+                    self.locks[key] = msgspec.structs.replace(entry, is_free=True)
+
+    def put_run(self, run: RunState) -> None:
+        """Store a run at the place of its sequence."""
+        last = next(reversed(self.runs.values())).sequence if self.runs else 0
+        is_new = run.run_id not in self.runs
+        if is_new:
+            self._nodes[run.run_id] = {}
+        self.runs[run.run_id] = run
+        if is_new and run.sequence < last:
+            self.runs = dict(sorted(self.runs.items(), key=lambda item: item[1].sequence))
+        self.sequence = max(self.sequence, run.sequence)
+
+    def put_node(self, state: NodeState) -> None:
+        """Store a node state at the place of its sequence."""
+        self.nodes_of(state.run_id)[state.node_id] = state
+        written = self.history.setdefault(state.node_id, {})
+        written.pop(state.run_id, None)
+        last = next(reversed(written.values()), (0, state.status))[0]
+        written[state.run_id] = (state.sequence, state.status)
+        if state.sequence < last:  # a migration brings its own sequences, in any order
+            self.history[state.node_id] = dict(sorted(written.items(), key=lambda item: item[1][0]))
+        self.sequence = max(self.sequence, state.sequence)
+
+    def drop_run(self, run_id: str) -> None:
+        """Remove a run and its node states."""
+        for node_id in list(self.nodes_of(run_id)):
+            self.drop_node(run_id, node_id)
+        self.runs.pop(run_id, None)
+        self._nodes.pop(run_id, None)
+
+    def drop_node(self, run_id: str, node_id: str) -> None:
+        """Remove a node state."""
+        self.nodes_of(run_id).pop(node_id, None)
+        written = self.history.get(node_id)
+        if written is not None:
+            written.pop(run_id, None)
+            if not written:
+                del self.history[node_id]
+
+
+def sequences_of(numbered: Batch) -> Sequences:
+    """Return what `Image.numbered` gave out."""
+    nodes: dict[NodeKey, int] = {(state.run_id, state.node_id): state.sequence for state in numbered.nodes}
+    return Sequences(runs={run.run_id: run.sequence for run in numbered.runs}, nodes=nodes)

@@ -1,0 +1,124 @@
+"""The reading half of the contract: what a dashboard or a report needs of a store.
+
+The clauses are part of the law in `seeknal.state.contract`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from typing import Any
+
+from seeknal.errors import SeeknalError
+from seeknal.model.changes import missing_run
+from seeknal.model.intervals import Interval, as_interval, gaps, union
+from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.schedule import as_schedule, missing_ticks
+from seeknal.model.status import NodeStatus, as_status
+
+
+class StateReader(ABC):
+    """Everything that can be asked of a store. Safe from threads; never takes a lock that a writer waits for."""
+
+    def health_check(self) -> bool:
+        """Return whether the store answers; never raises a `SeeknalError`. [INIT-3]."""
+        try:
+            self.list_runs(limit=1)
+        except SeeknalError:
+            return False
+        return True
+
+    @abstractmethod
+    def get_run(self, run_id: str) -> RunState | None:
+        """Return a run, or ``None``. [RUN-9]."""
+
+    @abstractmethod
+    def list_runs(
+        self, *, status: str | None = None, newest_first: bool = False, limit: int | None = None
+    ) -> list[str]:
+        """Return run ids in the order of their creation. [RUN-10] Unique; empty if there are none.
+
+        Args:
+            status: Only runs of this status.
+            newest_first: Turn the order around.
+            limit: At most so many; 0 is none at all.
+        """
+
+    def exists(self, run_id: str) -> bool:
+        """Return whether there is such a run. [RUN-13]."""
+        return self.get_run(run_id) is not None
+
+    def get_metadata(self, run_id: str) -> dict[str, Any]:
+        """Return the metadata of a run; empty if it has none. [RUN-14].
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        run = self.get_run(run_id)
+        if run is None:
+            raise missing_run(run_id)
+        return run.metadata
+
+    @abstractmethod
+    def get_node_state(self, run_id: str, node_id: str) -> NodeState | None:
+        """Return the state of a node in a run, or ``None``. [NODE-10]."""
+
+    @abstractmethod
+    def list_nodes(self, run_id: str) -> list[str]:
+        """Return the ids of the nodes of a run, sorted by their bytes. [NODE-11] Empty for a missing run."""
+
+    def node_exists(self, run_id: str, node_id: str) -> bool:
+        """Return whether the node has a state in this run. [NODE-13]."""
+        return self.get_node_state(run_id, node_id) is not None
+
+    def get_all_node_states(self, run_id: str) -> dict[str, NodeState]:
+        """Return the states of all nodes of a run by node id, in the order of `list_nodes`. [NODE-14]."""
+        found = {node_id: self.get_node_state(run_id, node_id) for node_id in self.list_nodes(run_id)}
+        return {node_id: state for node_id, state in found.items() if state is not None}
+
+    def get_latest_node_state(self, node_id: str, status: str | None = None) -> NodeState | None:
+        """Return the state of a node that was written last across all runs, or ``None``.
+
+        [LATEST-1] The store's own sequence decides, never a clock. [LATEST-2] With ``status``, the one
+        written last among those of that status. [LATEST-3] Deleting its run uncovers the one before.
+        """
+        wanted = None if status is None else as_status(NodeStatus, status)
+        found = (self.get_node_state(run_id, node_id) for run_id in self.list_runs())
+        states = [state for state in found if state is not None and wanted in (None, state.status)]
+        return max(states, key=lambda state: state.sequence, default=None)
+
+    @abstractmethod
+    def get_completed_intervals(self, node_id: str) -> list[CompletedInterval]:
+        """Return what a node has completed: sorted, without overlaps, touching ones merged. [INT-5]."""
+
+    def get_missing_intervals(
+        self,
+        node_id: str,
+        start: datetime,
+        end: datetime,
+        schedule: str | None = None,
+        timezone: str | None = None,
+    ) -> list[Interval]:
+        """Return what a node has not completed of ``[start, end)``, in order.
+
+        [INT-7] Without a schedule: the gaps. [INT-8] With one (a five-field cron expression or a
+        shorthand): each whole tick within the span that is not fully completed.
+
+        Raises:
+            IntervalError: [INT-9] ``end <= start``; a schedule or time zone that cannot be read; a
+                time zone without a schedule.
+        """
+        span = as_interval(start, end)
+        rule = None if schedule is None and timezone is None else as_schedule(schedule, timezone)
+        done = union(Interval(each.start, each.end) for each in self.get_completed_intervals(node_id))
+        if rule is None:
+            return gaps(done, span.start, span.end)
+        return list(missing_ticks(done, span.start, span.end, rule))
+
+    @abstractmethod
+    def list_partitions(self, node_id: str) -> list[PartitionState]:
+        """Return the partitions a node has completed, sorted by the bytes of their keys. [PART-3]."""
+
+    @abstractmethod
+    def list_locks(self) -> list[LockInfo]:
+        """Return the locks that are held now, by run id, then node id. [LOCK-9]."""

@@ -1,0 +1,161 @@
+"""A store of records, and the life of one instance on it: open, keep leases, fork, close, exit.
+
+The methods that are abstract here are what a backend built the short way provides; see
+`seeknal.state.record_backend`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from seeknal.clock import Clock, SystemClock
+from seeknal.errors import BackendUnavailableError, InvalidFieldError
+from seeknal.model.records import LockInfo
+from seeknal.state.batch import Batch, Sequences
+from seeknal.state.contract import StateBackend
+from seeknal.state.lease import Lease, LeaseKeeper, LockKey
+from seeknal.state.store_info import StoreInfo
+from seeknal.state.unit import RecordReader, UnitOfWork
+
+if TYPE_CHECKING:
+    from seeknal.state.transaction_block import TransactionBlock
+
+DEFAULT_BUSY_TIMEOUT_MS = 30_000
+
+
+class _Local(threading.local):
+    """What one thread has open: its unit of work and the blocks around it, innermost last."""
+
+    def __init__(self) -> None:
+        self.unit: UnitOfWork | None = None
+        self.blocks: list[TransactionBlock] = []
+
+
+class RecordStore(StateBackend, RecordReader):
+    """A store that reads records and commits batches.
+
+    Args:
+        clock: Where time comes from.
+        busy_timeout_ms: The one budget for waiting on other writers, per call.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS) -> None:
+        if not isinstance(busy_timeout_ms, int) or busy_timeout_ms < 0:
+            raise InvalidFieldError(
+                f"busy_timeout_ms is {busy_timeout_ms!r}; it must be a whole number of milliseconds, 0 or more",
+                hint="Pass busy_timeout_ms as an int.",
+                field="busy_timeout_ms",
+            )
+        self.clock = clock or SystemClock()
+        self.busy_timeout_ms = busy_timeout_ms
+        self._local = _Local()
+        self._closed = False
+        self._keeper = LeaseKeeper(self.renew_lock)
+        _open_backends.add(self)
+
+    @abstractmethod
+    def _forget_leases(self, run_id: str) -> None:
+        """Stop keeping the leases of a run whose locks a commit has freed."""
+
+    # ---- what a store provides, beside the reads of RecordReader ----
+
+    @abstractmethod
+    def read_store(self) -> StoreInfo:
+        """Return what the store says of itself."""
+
+    @abstractmethod
+    def write_successor(self, store_id: str, successor: str | None) -> None:
+        """Set the store's identity and where its state moved to; ``None`` makes it current again.
+
+        Called by a migration only. From then on `commit` and `grant_lock` raise `SupersededError`
+        (`seeknal.state.store_info.superseded`) in every process, those that are open included.
+        """
+
+    @abstractmethod
+    def commit(self, batch: Batch) -> Sequences:
+        """Apply a batch atomically and durably if its guards hold.
+
+        Raises:
+            SupersededError: The state moved away from this store (`write_successor`).
+            StaleVersionError: A record is not at its version (`seeknal.model.changes.stale`).
+            RunNotFoundError: A needed run is missing (`seeknal.model.changes.missing_run`).
+            LeaseLostError: A lease is not held any more (`seeknal.state.lease.lost`).
+            BackendUnavailableError: Nothing was written.
+        """
+
+    @abstractmethod
+    def grant_lock(self, key: LockKey, owner: str, ttl_ms: int) -> LockInfo:
+        """Grant the lock of ``key`` if nobody holds it; return who holds it then, perhaps ``owner``.
+
+        A grant raises the key's token by one, for good: also across releases and deleted runs.
+        """
+
+    @abstractmethod
+    def renew_lock(self, lease: Lease, ttl_ms: int) -> bool:
+        """Extend a lease to ``ttl_ms`` from now; return whether it was still held."""
+
+    @abstractmethod
+    def free_lock(self, lease: Lease) -> bool:
+        """End a lease; return whether it was still held."""
+
+    @abstractmethod
+    def seize_lock(self, key: LockKey, reason: str) -> LockInfo | None:
+        """End whatever lease holds ``key``, keeping ``reason`` where the store can; return who held it."""
+
+    @abstractmethod
+    def read_locks(self) -> list[LockInfo]:
+        """Return the locks that are held now, in any order."""
+
+    def close_store(self) -> None:
+        """Release what the store holds open; called once."""
+
+    def reset_after_fork(self) -> None:
+        """Forget, in a forked child, connections and mutexes that belong to the parent."""
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Free this instance's locks and release its resources."""
+        if self._closed:
+            return
+        try:
+            for lease in self._keeper.drop_all():
+                self.free_lock(lease)
+        finally:
+            self._closed = True
+            _open_backends.discard(self)
+            self.close_store()
+
+    def _after_fork(self) -> None:
+        """Start the child with no transaction and no lease: both belong to the parent."""
+        self._local = _Local()
+        self._keeper = LeaseKeeper(self.renew_lock)
+        self.reset_after_fork()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendUnavailableError("the backend is closed", hint="Open another one.")
+
+
+_open_backends: weakref.WeakSet[RecordStore] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Give back, at the exit of the interpreter, the locks of every instance that was left open."""
+    for backend in list(_open_backends):
+        backend.close()
+
+
+def _reset_all() -> None:
+    for backend in list(_open_backends):
+        backend._after_fork()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all)

@@ -1,0 +1,301 @@
+"""The unit of work: what one transaction has read and wants to write, before anybody else sees it.
+
+Nothing reaches the store before the commit, and then all of it does, in one batch. So a transaction
+holds no lock while user code runs, a refused write leaves it usable, a savepoint is a frame that is
+kept or thrown away, and the meaning is the same on every store. A record that is written was read
+first, and the batch commits only if it still stands at the version that was read: optimistic
+concurrency control with backward validation.
+
+Source: H. T. Kung, J. T. Robinson, "On Optimistic Methods for Concurrency Control", ACM TODS 6(2), 1981.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from seeknal.model.changes import missing_run
+from seeknal.model.intervals import Interval, subtract
+from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.batch import (
+    Batch,
+    IntervalCompleted,
+    IntervalRestated,
+    NodeKey,
+    PartitionCompleted,
+    PartitionRestated,
+    Work,
+)
+from seeknal.state.lease import Lease
+
+
+class RecordReader(Protocol):
+    """The committed records of a store, as `RecordStateBackend` asks for them."""
+
+    def read_run(self, run_id: str) -> RunState | None:
+        """Return one run."""
+
+    def read_run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
+        """Return run ids in creation order."""
+
+    def read_node(self, run_id: str, node_id: str) -> NodeState | None:
+        """Return one node state."""
+
+    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run, sorted by node id."""
+
+    def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
+        """Return the state of a node with the highest sequence, leaving out the runs in ``hidden``."""
+
+    def read_intervals(self, node_id: str) -> list[CompletedInterval]:
+        """Return the completed intervals of a node, canonical."""
+
+    def read_partitions(self, node_id: str) -> list[PartitionState]:
+        """Return the completed partitions of a node, sorted by key."""
+
+
+class _Frame:
+    """What was written since one savepoint. ``None`` stands for a deletion."""
+
+    __slots__ = ("dropped", "freed", "nodes", "runs", "work")
+
+    def __init__(self) -> None:
+        self.dropped: set[str] = set()
+        self.runs: dict[str, RunState | None] = {}
+        self.nodes: dict[NodeKey, NodeState | None] = {}
+        self.work: list[Work] = []
+        self.freed: set[str] = set()
+
+    def drop_run(self, run_id: str) -> None:
+        self.dropped.add(run_id)
+        self.runs[run_id] = None
+        for key in [key for key in self.nodes if key[0] == run_id]:
+            del self.nodes[key]
+
+    def absorb(self, later: _Frame) -> None:
+        for run_id in later.dropped:
+            self.drop_run(run_id)
+        self.runs.update(later.runs)
+        for key, written in later.nodes.items():
+            # Written anew: at its place in time, so that sequences are given out in the order of writing.
+            self.nodes.pop(key, None)
+            self.nodes[key] = written
+        self.work += later.work
+        self.freed |= later.freed
+
+
+class UnitOfWork:
+    """Reads through what it has written; belongs to one thread.
+
+    Args:
+        store: The committed records.
+        single: Whether it serves one operation that commits at once. Then whether a run exists is
+            left to the commit, which saves a read.
+    """
+
+    def __init__(self, store: RecordReader, *, single: bool = False) -> None:
+        self._store = store
+        self._single = single
+        self._base_runs: dict[str, RunState | None] = {}
+        self._base_nodes: dict[NodeKey, NodeState | None] = {}
+        self._frames = [_Frame()]
+        self._runs_needed: set[str] = set()
+        self.leases: list[Lease] = []
+
+    # ---- savepoints ----
+
+    @property
+    def depth(self) -> int:
+        """How many savepoints are open, the transaction itself included."""
+        return len(self._frames)
+
+    def push(self) -> None:
+        """Set a savepoint."""
+        self._frames.append(_Frame())
+
+    def keep(self) -> None:
+        """Release the last savepoint: what was written since stays."""
+        later = self._frames.pop()
+        self._frames[-1].absorb(later)
+
+    def discard(self) -> None:
+        """Roll back to the last savepoint."""
+        self._frames.pop()
+
+    # ---- reading through what was written ----
+
+    def run(self, run_id: str) -> RunState | None:
+        """Return a run as this transaction sees it."""
+        for frame in reversed(self._frames):
+            if run_id in frame.runs:
+                return frame.runs[run_id]
+        if run_id not in self._base_runs:
+            self._base_runs[run_id] = self._store.read_run(run_id)
+        return self._base_runs[run_id]
+
+    def node(self, run_id: str, node_id: str) -> NodeState | None:
+        """Return a node state as this transaction sees it."""
+        key = (run_id, node_id)
+        for frame in reversed(self._frames):
+            if key in frame.nodes:
+                return frame.nodes[key]
+            if run_id in frame.dropped:
+                return None
+        if key not in self._base_nodes:
+            self._base_nodes[key] = self._store.read_node(run_id, node_id)
+        return self._base_nodes[key]
+
+    def nodes(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run as this transaction sees them, sorted by node id."""
+        found: dict[str, NodeState | None] = {}
+        if not self._is_dropped(run_id):
+            found.update(self._store.read_nodes(run_id))
+            for node_id, state in found.items():
+                found[node_id] = self._base_nodes.setdefault((run_id, node_id), state)
+        for frame in self._frames:
+            if run_id in frame.dropped:
+                found.clear()
+            found.update((node_id, state) for (run, node_id), state in frame.nodes.items() if run == run_id)
+        return {node_id: state for node_id, state in sorted(found.items(), key=_by_bytes) if state is not None}
+
+    def run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
+        """Return run ids in creation order as this transaction sees them; its own come last."""
+        touched = list(dict.fromkeys(run_id for frame in self._frames for run_id in frame.runs))
+        if not touched:
+            return self._store.read_run_ids(status, newest_first, limit)
+        base = self._store.read_run_ids(None, newest_first=False, limit=None)
+        recreated = {run_id for frame in self._frames for run_id in frame.dropped}
+        ids = [run_id for run_id in base if run_id not in recreated]
+        ids += [run_id for run_id in touched if run_id not in ids]
+        seen = [run for run in map(self.run, ids) if run is not None and status in (None, run.status)]
+        found = [run.run_id for run in seen]
+        return (found[::-1] if newest_first else found)[:limit]
+
+    def latest(self, node_id: str, status: NodeStatus | None) -> NodeState | None:
+        """Return the state of a node that was written last, as this transaction sees it."""
+        written: dict[str, NodeState | None] = {}
+        hidden: set[str] = set()
+        for frame in self._frames:
+            hidden |= frame.dropped
+            written = {run_id: state for run_id, state in written.items() if run_id not in frame.dropped}
+            for (run_id, node), state in frame.nodes.items():
+                if node == node_id:
+                    written.pop(run_id, None)
+                    written[run_id] = state
+        for state in reversed(written.values()):
+            if state is not None and status in (None, state.status):
+                return state
+        return self._store.read_latest(node_id, status, frozenset(hidden | written.keys()))
+
+    def intervals(self, node_id: str) -> list[CompletedInterval]:
+        """Return the completed intervals of a node as this transaction sees them."""
+        found = self._store.read_intervals(node_id)
+        for change in self._work():
+            if isinstance(change, IntervalCompleted | IntervalRestated) and change.node_id == node_id:
+                found = changed_intervals(found, change)
+        return found
+
+    def partitions(self, node_id: str) -> list[PartitionState]:
+        """Return the completed partitions of a node as this transaction sees them, sorted by key."""
+        found = {state.partition: state for state in self._store.read_partitions(node_id)}
+        for change in self._work():
+            if isinstance(change, PartitionCompleted) and change.state.node_id == node_id:
+                found[change.state.partition] = change.state
+            elif isinstance(change, PartitionRestated) and change.node_id == node_id:
+                found.pop(change.partition, None)
+        return [found[key] for key in sorted(found, key=str.encode)]
+
+    # ---- writing ----
+
+    def require_run(self, run_id: str) -> None:
+        """Demand that a run exists, now and at the commit.
+
+        Raises:
+            RunNotFoundError: It does not; a single operation learns that at the commit.
+        """
+        if not self._single and self.run(run_id) is None:
+            raise missing_run(run_id)
+        self._runs_needed.add(run_id)
+
+    def put_run(self, run: RunState) -> None:
+        """Write a run that was read before."""
+        self._frames[-1].runs[run.run_id] = run
+
+    def drop_run(self, run_id: str) -> None:
+        """Delete a run that was read before, with its node states."""
+        self._frames[-1].drop_run(run_id)
+
+    def put_node(self, state: NodeState) -> None:
+        """Write a node state that was read before."""
+        nodes = self._frames[-1].nodes
+        key = (state.run_id, state.node_id)
+        nodes.pop(key, None)
+        nodes[key] = state
+
+    def drop_node(self, run_id: str, node_id: str) -> None:
+        """Delete a node state that was read before."""
+        self._frames[-1].nodes[run_id, node_id] = None
+
+    def do(self, change: Work) -> None:
+        """Record completed or restated work."""
+        self._frames[-1].work.append(change)
+
+    def free_locks(self, run_id: str) -> None:
+        """Free the locks of a run and of its nodes at the commit."""
+        self._frames[-1].freed.add(run_id)
+
+    # ---- the end ----
+
+    def batch(self) -> Batch:
+        """Return everything as one batch; all savepoints but the transaction itself are closed by then."""
+        frame = self._frames[0]
+        written = [run for run in frame.runs.values() if run is not None]
+        created = {run.run_id for run in written if self._base_runs.get(run.run_id) is None}
+        dropped = [run_id for run_id in frame.dropped if self._base_runs.get(run_id) is not None]
+        nodes = [(key, state) for key, state in frame.nodes.items() if key[0] not in frame.dropped]
+        gone = frame.dropped - {run.run_id for run in written}
+        return Batch(
+            deleted_runs=dropped,
+            runs=written,
+            deleted_nodes=[key for key, state in nodes if state is None and self._base_nodes.get(key) is not None],
+            nodes=[state for state in frame.nodes.values() if state is not None],
+            work=frame.work,
+            freed_runs=sorted(frame.freed),
+            run_versions={run_id: run.version if (run := self._base_runs.get(run_id)) else 0 for run_id in frame.runs},
+            node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key, _ in nodes},
+            runs_needed=self._runs_needed - created - gone,
+            leases=self.leases,
+        )
+
+    def _is_dropped(self, run_id: str) -> bool:
+        return any(run_id in frame.dropped for frame in self._frames)
+
+    def _work(self) -> list[Work]:
+        return [change for frame in self._frames for change in frame.work]
+
+
+def changed_intervals(
+    done: list[CompletedInterval], change: IntervalCompleted | IntervalRestated
+) -> list[CompletedInterval]:
+    """Return canonical completed intervals after one more completion or restatement.
+
+    Touching spans merge into one that names the run of the last addition; the parts that a restatement leaves
+    keep theirs.
+    """
+    start, end = change.start, change.end
+    if isinstance(change, IntervalCompleted):
+        near = [each for each in done if each.start <= end and start <= each.end]
+        start = min([start, *(each.start for each in near)])
+        end = max([end, *(each.end for each in near)])
+        merged = CompletedInterval(change.node_id, start, end, change.run_id)
+        return sorted([each for each in done if each not in near] + [merged], key=lambda each: each.start)
+    hole = [Interval(start, end)]
+    return [
+        CompletedInterval(each.node_id, part.start, part.end, each.run_id)
+        for each in done
+        for part in subtract([Interval(each.start, each.end)], hole)
+    ]
+
+
+def _by_bytes(item: tuple[str, object]) -> bytes:
+    return item[0].encode()
