@@ -51,8 +51,8 @@ class PartitionRestated(msgspec.Struct, frozen=True, tag="partition-restated", a
 Work: TypeAlias = IntervalCompleted | IntervalRestated | PartitionCompleted | PartitionRestated
 
 
-class Batch(msgspec.Struct, kw_only=True):
-    """Changes and guards of one commit. Changes are applied in the order of the fields.
+class Changes(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a commit writes, applied in the order of the fields.
 
     Attributes:
         deleted_runs: Runs that go, with their node states.
@@ -61,10 +61,6 @@ class Batch(msgspec.Struct, kw_only=True):
         nodes: Whole node states, each key once; a ``sequence`` of 0 asks the store for the next one.
         work: Completions and restatements, in order.
         freed_runs: Runs whose locks, and whose nodes' locks, are freed whoever holds them.
-        run_versions: The version each run must stand at; 0 is "no such run".
-        node_versions: The same for node states.
-        runs_needed: Runs that must exist.
-        leases: Leases that must still be held.
     """
 
     deleted_runs: list[str] = []
@@ -73,6 +69,18 @@ class Batch(msgspec.Struct, kw_only=True):
     nodes: list[NodeState] = []
     work: list[Work] = []
     freed_runs: list[str] = []
+
+
+class Batch(Changes, kw_only=True):
+    """Changes, and the guards that must hold in the same atomic step.
+
+    Attributes:
+        run_versions: The version each run must stand at; 0 is "no such run".
+        node_versions: The same for node states.
+        runs_needed: Runs that must exist.
+        leases: Leases that must still be held.
+    """
+
     run_versions: dict[str, int] = {}
     node_versions: dict[NodeKey, int] = {}
     runs_needed: set[str] = set()

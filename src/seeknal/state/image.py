@@ -15,6 +15,7 @@ from seeknal.model.records import CompletedInterval, LockInfo, NodeState, Partit
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import (
     Batch,
+    Changes,
     IntervalCompleted,
     IntervalRestated,
     NodeKey,
@@ -127,7 +128,7 @@ class Image:
                 what = f"node {node_id!a} of run {run_id!a}"
                 raise stale(what, expected, state.version if state else 0)
 
-    def numbered(self, batch: Batch) -> Batch:
+    def numbered(self, batch: Batch) -> Changes:
         """Return the changes of a batch with their sequences given out, and without its guards."""
         following = self.sequence
         runs: list[RunState] = []
@@ -138,7 +139,7 @@ class Image:
         for state in batch.nodes:
             following += state.sequence == 0
             nodes.append(msgspec.structs.replace(state, sequence=state.sequence or following))
-        return Batch(
+        return Changes(
             deleted_runs=batch.deleted_runs,
             runs=runs,
             deleted_nodes=batch.deleted_nodes,
@@ -147,8 +148,8 @@ class Image:
             freed_runs=batch.freed_runs,
         )
 
-    def apply(self, batch: Batch) -> None:
-        """Apply a numbered batch; applying it again changes nothing more."""
+    def apply(self, batch: Changes) -> None:
+        """Apply numbered changes; applying them again changes nothing more."""
         for run_id in batch.deleted_runs:
             self.drop_run(run_id)
         for run in batch.runs:
@@ -209,7 +210,7 @@ class Image:
                 del self.history[node_id]
 
 
-def sequences_of(numbered: Batch) -> Sequences:
+def sequences_of(numbered: Changes) -> Sequences:
     """Return what `Image.numbered` gave out."""
     nodes: dict[NodeKey, int] = {(state.run_id, state.node_id): state.sequence for state in numbered.nodes}
     return Sequences(runs={run.run_id: run.sequence for run in numbered.runs}, nodes=nodes)
