@@ -30,12 +30,13 @@ from seeknal.state.unit import changed_intervals
 class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What a store keeps of a lock: the last grant, and whether it still stands.
 
-    ``expires_us`` is in ticks (`seeknal.clock`). An entry outlives its lease, since its token may never go back.
+    ``expires_us`` is in ticks (`seeknal.clock`); ``broken_for`` says why somebody else freed it. An entry outlives its lease, since its token may never go back.
     """
 
     holder: LockInfo
     expires_us: int
     is_free: bool = False
+    broken_for: str = ""
 
     def is_held(self, now_us: int) -> bool:
         """Return whether the lease stands at this tick.

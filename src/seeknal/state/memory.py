@@ -151,7 +151,7 @@ class MemoryStateBackend(RecordStateBackend):
             entry = self.store.image.locks.get(key)
             if entry is None or not entry.is_held(self.clock.ticks_us()):
                 return None
-            self.store.image.locks[key] = msgspec.structs.replace(entry, is_free=True)
+            self.store.image.locks[key] = msgspec.structs.replace(entry, is_free=True, broken_for=reason)
             return entry.holder
 
     def read_locks(self) -> list[LockInfo]:

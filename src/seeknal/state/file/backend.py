@@ -1,0 +1,243 @@
+"""The file backend: readable JSON under ``target/``, with the transactions and leases of a database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from seeknal.clock import Clock
+from seeknal.errors import BackendUnavailableError, ConfigurationError
+from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.batch import Batch, Sequences
+from seeknal.state.capabilities import Capability
+from seeknal.state.file import durable
+from seeknal.state.file.adopt import adopted
+from seeknal.state.file.documents import FORMAT, Entry, Moved
+from seeknal.state.file.filelock import FileLock
+from seeknal.state.file.layout import Layout
+from seeknal.state.file.network import refuse_network_file_system
+from seeknal.state.file.store import FileStore
+from seeknal.state.file.view import View
+from seeknal.state.grants import granted, renewed
+from seeknal.state.image import LockEntry, sequences_of
+from seeknal.state.lease import Lease, LockKey
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
+from seeknal.state.store_info import StoreInfo
+
+CHECKPOINT_BYTES = 1 << 20
+
+
+class FileStateBackend(RecordStateBackend):
+    """State in files. Several processes of one machine may use it at once.
+
+    Args:
+        base_path: The directory that holds ``run_state.json`` and ``run_state/``.
+        clock: Where time comes from.
+        busy_timeout_ms: The one budget for waiting on other writers, per call.
+        checkpoint_bytes: How long the journal may grow before its files are written; it also grows with them.
+    """
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PERSISTENT, Capability.PROCESSES})
+
+    def __init__(
+        self,
+        base_path: str | os.PathLike[str] = "target",
+        *,
+        clock: Clock | None = None,
+        busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
+    ) -> None:
+        super().__init__(clock=clock, busy_timeout_ms=busy_timeout_ms)
+        if not isinstance(checkpoint_bytes, int) or checkpoint_bytes < 1:
+            raise ConfigurationError(
+                f"checkpoint_bytes is {checkpoint_bytes!r}", hint="Pass a whole number of bytes, 1 or more."
+            )
+        self._checkpoint_bytes = checkpoint_bytes
+        self._layout = Layout(Path(base_path).absolute())
+        self._opened: tuple[FileStore, View] | None = None
+
+    # ---- life ----
+
+    def initialize(self) -> None:
+        """Make or open the store, and bring ``run_state.json`` up to date."""
+        self._check_open()
+        if self._opened is not None:
+            return
+        layout = self._layout
+        durable.make_directory(layout.base)
+        refuse_network_file_system(layout.base)
+        durable.make_directory(layout.directory)
+        store = FileStore(layout, self.clock, budget_ms=self.busy_timeout_ms, checkpoint_bytes=self._checkpoint_bytes)
+        view = View(store, FileLock(layout.view_lock, self.clock), budget_ms=self.busy_timeout_ms)
+        try:
+            self._open(store, view)
+        except BaseException:
+            view.close()
+            store.close()
+            raise
+        self._opened = store, view
+
+    def _open(self, store: FileStore, view: View) -> None:
+        found = view.read()
+        with store.locked():
+            is_new = not store.exists()
+            if is_new:
+                store.create()
+        with store.writing() as image:
+            store.tidy()
+            if is_new and found is not None:
+                taken = adopted(found, self._layout.view, self.clock.now())
+                if taken is not None:
+                    batch = Batch(runs=[taken[0]], nodes=taken[1])
+                    store.append(Entry(changes=image.numbered(batch)))
+            elif image.superseded_by is not None and found is not None and "superseded_by" not in found:
+                # Its owner put run_state.json.bak back: this store is the current one again.
+                store.append(Entry(moved=Moved(store.store_id, None)))
+        view.tidy()
+        view.write()
+
+    def close_store(self) -> None:
+        """Bring the files up to date and close them."""
+        if self._opened is None:
+            return
+        store, view = self._opened
+        try:
+            view.close()
+            if self._committed:
+                with store.writing():
+                    store.write_documents()
+        finally:
+            store.close()
+            self._opened = None
+
+    def reset_after_fork(self) -> None:
+        """Open the parent's files anew."""
+        if self._opened is not None:
+            for part in self._opened:
+                part.reset_after_fork()
+
+    @property
+    def _store(self) -> FileStore:
+        if self._opened is None:
+            raise BackendUnavailableError(
+                f"{self._layout.base} is not open", hint="Call initialize() first, and nothing after close()."
+            )
+        return self._opened[0]
+
+    # ---- reading ----
+
+    def read_store(self) -> StoreInfo:
+        """Return what the store says of itself."""
+        store = self._store
+        successor = store.read(lambda image: image.superseded_by)
+        return StoreInfo(store_id=store.store_id, schema_version=str(FORMAT), superseded_by=successor)
+
+    def read_run(self, run_id: str) -> RunState | None:
+        """Return one run."""
+        return self._store.read(lambda image: image.runs.get(run_id))
+
+    def read_run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
+        """Return run ids in creation order."""
+        return self._store.read(lambda image: image.read_run_ids(status, newest_first, limit))
+
+    def read_node(self, run_id: str, node_id: str) -> NodeState | None:
+        """Return one node state."""
+        return self._store.read(lambda image: image.nodes_of(run_id).get(node_id))
+
+    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run, sorted by node id."""
+        return self._store.read(lambda image: image.read_nodes(run_id))
+
+    def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
+        """Return the state of a node that was written last."""
+        return self._store.read(lambda image: image.read_latest(node_id, status, hidden))
+
+    def read_intervals(self, node_id: str) -> list[CompletedInterval]:
+        """Return the completed intervals of a node."""
+        return self._store.read(lambda image: list(image.intervals_of(node_id)))
+
+    def read_partitions(self, node_id: str) -> list[PartitionState]:
+        """Return the completed partitions of a node."""
+        return self._store.read(lambda image: image.partitions_of(node_id))
+
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed work."""
+        return self._store.read(lambda image: image.worked_nodes())
+
+    def read_locks(self) -> list[LockInfo]:
+        """Return the locks that are held now."""
+        return self._store.read(lambda image: image.held_locks(self.clock.ticks_us()))
+
+    # ---- writing ----
+
+    _committed = False
+
+    def commit(self, batch: Batch) -> Sequences:
+        """Append a batch to the journal if its guards hold."""
+        store, view = self._store, self._view
+        with store.writing() as image:
+            image.check(batch, self.clock.ticks_us())
+            numbered = image.numbered(batch)
+            begins_run = any(run.run_id not in image.runs for run in numbered.runs)
+            store.append(Entry(changes=numbered))
+            if begins_run and len(image.behind_runs) > 1:
+                store.write_documents_in_passing()
+        self._committed = True
+        view.committed()
+        return sequences_of(numbered)
+
+    def write_successor(self, store_id: str, successor: str | None) -> None:
+        """Set the store's identity and where its state moved to, and keep ``run_state.json.bak``."""
+        store, view = self._store, self._view
+        if successor is not None:
+            view.keep_backup()
+        with store.writing():
+            store.append(Entry(moved=Moved(store_id, successor)))
+        view.write()
+
+    def grant_lock(self, key: LockKey, owner: str, ttl_ms: int) -> LockInfo:
+        """Grant a lock that nobody holds."""
+        store = self._store
+        with store.writing() as image:
+            image.check(Batch(), self.clock.ticks_us())
+            entry = granted(image.locks.get(key), key, owner, ttl_ms, self.clock)
+            if entry is not image.locks.get(key):
+                store.append(Entry(locks=[entry]))
+            return entry.holder
+
+    def renew_lock(self, lease: Lease, ttl_ms: int) -> bool:
+        """Extend a lease that is still held; a renewal need not outlive a power cut, since its owner does not."""
+        return self._change_lock(lease, lambda entry: renewed(entry, ttl_ms, self.clock))
+
+    def free_lock(self, lease: Lease) -> bool:
+        """End a lease."""
+        return self._change_lock(lease, lambda entry: msgspec.structs.replace(entry, is_free=True))
+
+    def _change_lock(self, lease: Lease, change: Callable[[LockEntry], LockEntry]) -> bool:
+        store = self._store
+        with store.writing() as image:
+            if not image.holds(lease, self.clock.ticks_us()):
+                return False
+            store.append(Entry(locks=[change(image.locks[lease.key])]), sync=False)
+            return True
+
+    def seize_lock(self, key: LockKey, reason: str) -> LockInfo | None:
+        """End whatever lease holds a key."""
+        store = self._store
+        with store.writing() as image:
+            entry = image.locks.get(key)
+            if entry is None or not entry.is_held(self.clock.ticks_us()):
+                return None
+            store.append(Entry(locks=[msgspec.structs.replace(entry, is_free=True, broken_for=reason)]))
+            return entry.holder
+
+    @property
+    def _view(self) -> View:
+        assert self._opened is not None
+        return self._opened[1]

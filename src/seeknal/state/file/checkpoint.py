@@ -1,0 +1,192 @@
+"""The files a journal leads to, and an image that reads them back when they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.state.batch import Changes, PartitionCompleted
+from seeknal.state.file import durable
+from seeknal.state.file.documents import (
+    IndexDocument,
+    NodeDocument,
+    RunDocument,
+    read_document,
+    run_document,
+    write_document,
+)
+from seeknal.state.file.layout import Layout
+from seeknal.state.image import Image
+
+MOST_LOADED_NODES = 50_000
+"""Node states kept in memory of runs that are not being written; about 40 MB."""
+
+
+class FileImage(Image):
+    """An image whose runs and completed work are loaded when they are first needed.
+
+    ``behind_runs`` and ``behind_nodes`` are those whose files do not yet hold what the journal says.
+    They stay loaded until a checkpoint has written them.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self._layout = layout
+        self._worked: set[str] = set()
+        self.behind_runs: set[str] = set()
+        self.behind_nodes: set[str] = set()
+
+    # ---- loading ----
+
+    def load(self, index: IndexDocument) -> None:
+        """Become what a checkpoint says, with nothing loaded."""
+        super().__init__()
+        self._worked = set(index.worked)
+        self.behind_runs, self.behind_nodes = set(), set()
+        self.runs = {run.run_id: run for run in index.runs}
+        self.history = {
+            node_id: {run_id: (sequence, status) for run_id, sequence, status in written}
+            for node_id, written in index.history.items()
+        }
+        self.locks = {(entry.holder.run_id, entry.holder.node_id): entry for entry in index.locks}
+        self.sequence, self.superseded_by = index.sequence, index.superseded_by
+
+    def nodes_of(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run, read from its file at first."""
+        nodes = self._nodes.get(run_id)
+        if nodes is None:
+            if run_id not in self.runs:
+                return {}
+            self._make_room()
+            nodes = self._nodes[run_id] = read_document(self._layout.run(run_id), RunDocument).nodes
+        return nodes
+
+    def intervals_of(self, node_id: str) -> list[CompletedInterval]:
+        """Return the completed intervals of a node, read from its file at first."""
+        self._load_work(node_id)
+        return self.intervals.get(node_id, [])
+
+    def partitions_of(self, node_id: str) -> list[PartitionState]:
+        """Return the completed partitions of a node, read from its file at first."""
+        self._load_work(node_id)
+        return self.read_partitions(node_id)
+
+    def worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that may have completed work, sorted by their bytes."""
+        return sorted(self._worked, key=str.encode)
+
+    def _load_work(self, node_id: str) -> None:
+        if node_id in self._worked and node_id not in self.intervals:
+            document = read_document(self._layout.node(node_id), NodeDocument)
+            self.intervals[node_id], self.partitions[node_id] = document.intervals, document.partitions
+
+    def _make_room(self) -> None:
+        loaded = sum(map(len, self._nodes.values())) if len(self._nodes) > 1 else 0
+        for run_id in list(self._nodes):
+            if loaded <= MOST_LOADED_NODES:
+                return
+            if run_id not in self.behind_runs:
+                loaded -= len(self._nodes.pop(run_id))
+
+    # ---- what a commit leaves behind ----
+
+    def apply(self, batch: Changes) -> None:
+        """Apply numbered changes, and remember which files are behind."""
+        for change in batch.work:
+            node_id = change.state.node_id if isinstance(change, PartitionCompleted) else change.node_id
+            self._load_work(node_id)
+            self.intervals.setdefault(node_id, [])
+            self.partitions.setdefault(node_id, {})
+            self._worked.add(node_id)
+            self.behind_nodes.add(node_id)
+        super().apply(batch)
+
+    def put_run(self, run: RunState) -> None:
+        """Store a run."""
+        super().put_run(run)
+        self._write_later(run.run_id)
+
+    def put_node(self, state: NodeState) -> None:
+        """Store a node state."""
+        super().put_node(state)
+        self._write_later(state.run_id)
+
+    def drop_node(self, run_id: str, node_id: str) -> None:
+        """Remove a node state."""
+        super().drop_node(run_id, node_id)
+        self._write_later(run_id)
+
+    def drop_run(self, run_id: str) -> None:
+        """Remove a run."""
+        super().drop_run(run_id)
+        self.behind_runs.discard(run_id)
+
+    def _write_later(self, run_id: str) -> None:
+        if run_id in self.runs:
+            self.nodes_of(run_id)
+            self.behind_runs.add(run_id)
+
+
+def write_documents(layout: Layout, image: FileImage) -> int:
+    """Write the file of every run and node that is behind; return the bytes written.
+
+    Raises:
+        OSError: Those that were not written stay behind.
+    """
+    written = 0
+    for run_id in sorted(image.behind_runs):
+        written += write_document(layout.run(run_id), run_document(image.runs[run_id], image.nodes_of(run_id)))
+    for node_id in sorted(image.behind_nodes):
+        document = NodeDocument(
+            node_id=node_id, intervals=image.intervals[node_id], partitions=image.partitions[node_id]
+        )
+        written += write_document(layout.node(node_id), document)
+    image.behind_runs.clear()
+    image.behind_nodes.clear()
+    return written
+
+
+def write_index(path: Path, image: FileImage) -> int:
+    """Write what is not in the files of runs and nodes; return the bytes written.
+
+    Raises:
+        OSError: Nothing was written.
+    """
+    index = IndexDocument(
+        sequence=image.sequence,
+        runs=list(image.runs.values()),
+        history={
+            node_id: [(run_id, sequence, status) for run_id, (sequence, status) in runs.items()]
+            for node_id, runs in image.history.items()
+        },
+        worked=image.worked_nodes(),
+        locks=list(image.locks.values()),
+        superseded_by=image.superseded_by,
+    )
+    return write_document(path, index)
+
+
+def remove_leftovers(layout: Layout, generation: int) -> None:
+    """Remove what only other checkpoints need: their journals and indexes, and unfinished files.
+
+    Raises:
+        OSError: Some of it still stands.
+    """
+    for path in [*layout.directory.glob("journal-*.log"), *layout.directory.glob("index-*.json")]:
+        if path not in (layout.journal(generation), layout.index(generation)):
+            durable.remove_file(path)
+    for directory in (layout.directory, layout.runs, layout.nodes):
+        for path in directory.glob("*.json.*.tmp"):
+            durable.remove_file(path)
+
+
+def remove_run_files(layout: Layout, image: FileImage) -> None:
+    """Remove the files of runs that are gone; only right after a checkpoint, since replaying may need them.
+
+    Raises:
+        OSError: Some of them still stand.
+    """
+    kept = {layout.run(run_id) for run_id in image.runs}
+    for path in layout.runs.glob("*.json"):
+        if path not in kept:
+            durable.remove_file(path)

@@ -1,0 +1,78 @@
+"""An exclusive lock between processes: ``flock`` on a file, with one bounded budget for waiting.
+
+The kernel frees it when its holder dies, however it dies. It belongs to an open file description, so a
+forked child must open its own (`FileLock.reopen`).
+
+Source: flock(2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seeknal.clock import Clock
+from seeknal.errors import BackendUnavailableError
+from seeknal.state.file import durable
+from seeknal.state.transaction import backoff
+
+
+class FileLock:
+    """A lock file. One thread at a time; the caller's mutex sees to that."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._descriptor = self._open()
+
+    def _open(self) -> int:
+        with durable.unavailable(self._path, "open"):
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
+
+    def reopen(self) -> None:
+        """Leave the parent's lock to the parent, after a fork."""
+        self.close()
+        self._descriptor = self._open()
+
+    def close(self) -> None:
+        """Close the file, which frees the lock if it is held."""
+        os.close(self._descriptor)
+
+    @contextmanager
+    def held(self, budget_ms: int) -> Iterator[None]:
+        """Hold the lock for a block.
+
+        Raises:
+            BackendUnavailableError: Others held it for the whole budget.
+        """
+        self._acquire(budget_ms)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _acquire(self, budget_ms: int) -> None:
+        durable.at("lock")
+        deadline: int | None = None
+        for pause in backoff(first=0.0002, most=0.01):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                now = self._clock.ticks_us()
+                deadline = now + budget_ms * 1000 if deadline is None else deadline
+                if now >= deadline:
+                    raise BackendUnavailableError(
+                        f"other processes kept {self._path} locked for {budget_ms} ms",
+                        hint="Try again; a process that is stopped or debugged in the middle of a commit keeps it.",
+                    ) from None
+                self._clock.sleep(pause)
+            except OSError as error:
+                raise BackendUnavailableError(
+                    f"cannot lock {self._path}: {error.strerror}",
+                    hint="The file system must support flock; keep the state on a local disk or in a database.",
+                ) from error
+            else:
+                return

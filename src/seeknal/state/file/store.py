@@ -1,0 +1,359 @@
+"""One instance's hold on a file store: catch up with the journal, append to it, start it anew.
+
+The journal is the truth. Every process that has the store open keeps an image of it in memory and reads
+on in the journal before each answer; a writer appends one frame under the lock file. When the journal has
+grown, the files it leads to are written (a *checkpoint*), and a new journal begins.
+
+Replaying a journal over newer files changes nothing: frames hold whole records and set operations,
+so the last one that touches a thing decides. A checkpoint may therefore write its files in any order
+before ``store.json`` names it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TypeAlias, TypeVar
+from uuid import uuid4
+
+import msgspec
+
+from seeknal.clock import Clock
+from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError, StateBackendError
+from seeknal.model.codec import decode, encode
+from seeknal.state.file import durable
+from seeknal.state.file.checkpoint import FileImage, remove_leftovers, remove_run_files, write_documents, write_index
+from seeknal.state.file.documents import (
+    Entry,
+    IndexDocument,
+    StoreDocument,
+    check_format,
+    corrupt,
+    read_document,
+    write_document,
+)
+from seeknal.state.file.filelock import FileLock
+from seeknal.state.file.journal import encode_frame, frames
+from seeknal.state.file.layout import Layout
+
+T = TypeVar("T")
+
+Stamp: TypeAlias = tuple[int, int, int]
+
+_logger = logging.getLogger(__name__)
+
+
+class FileStore:
+    """The engine of the file backend. Safe from threads through its own mutex."""
+
+    def __init__(self, layout: Layout, clock: Clock, *, budget_ms: int, checkpoint_bytes: int) -> None:
+        self.layout = layout
+        self.image = FileImage(layout)
+        self.store_id = ""
+        self._clock = clock
+        self._budget_ms = budget_ms
+        self._least_checkpoint_bytes = checkpoint_bytes
+        self._checkpoint_bytes = checkpoint_bytes
+        self._mutex = Lock()
+        self._failed = False
+        self._must_reload = True
+        self._generation = 0
+        self._position = 0
+        self._journal: int | None = None
+        self._stamp: Stamp | None = None
+        self._lock = FileLock(layout.lock, clock)
+
+    # ---- entering ----
+
+    def read(self, question: Callable[[FileImage], T]) -> T:
+        """Return an answer as of the last commit. Takes no file lock: a writer is never waited for.
+
+        The answer is asked for again if a checkpoint removed a file that it was about to read.
+        """
+        with self._entered():
+            while True:
+                self._catch_up()
+                seen = self._stamp
+                try:
+                    return question(self.image)
+                except CorruptStateError:
+                    if _stamp(self.layout.store) == seen:
+                        raise
+
+    @contextmanager
+    def writing(self) -> Iterator[FileImage]:
+        """Yield the image as of the last commit while no other process can commit.
+
+        Raises:
+            BackendUnavailableError: Others kept the store locked for the whole budget.
+        """
+        with self._entered(), self._lock.held(self._budget_ms):
+            self._catch_up()
+            self._cut_unfinished()
+            yield self.image
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        if not self._mutex.acquire(timeout=max(self._budget_ms, 1) / 1000):
+            raise BackendUnavailableError(
+                f"other threads kept {self.layout.directory} busy for {self._budget_ms} ms", hint="Try again."
+            )
+        try:
+            if self._failed:
+                raise BackendUnavailableError(
+                    f"an earlier commit to {self.layout.directory} could not be made certain",
+                    hint="Close this backend and open it again: it then reads what the disk has.",
+                )
+            yield
+        finally:
+            self._mutex.release()
+
+    # ---- opening ----
+
+    def create(self) -> None:
+        """Make an empty store in a directory without one; the caller is writing."""
+        durable.make_directory(self.layout.runs)
+        durable.make_directory(self.layout.nodes)
+        with durable.unavailable(self.layout.directory, "write"):
+            index = IndexDocument(sequence=0, runs=[], history={}, worked=[], locks=[])
+            write_document(self.layout.index(1), index)
+            durable.create_file(self.layout.journal(1))
+            durable.sync_directory(self.layout.directory)
+            document = StoreDocument(store_id=str(uuid4()), created_at=self._clock.now(), generation=1)
+            write_document(self.layout.store, document)
+            durable.sync_directory(self.layout.directory)
+            durable.sync_directory(self.layout.base)
+
+    def exists(self) -> bool:
+        """Return whether there is a store.
+
+        Raises:
+            CorruptStateError: Its ``store.json`` is gone, but its journals are there.
+        """
+        if self.layout.store.exists():
+            return True
+        # Index files without store.json and journal: a creation that was cut short holds nothing yet.
+        journals = sorted(self.layout.directory.glob("journal-*.log"))
+        if any(journal.stat().st_size for journal in journals):
+            raise corrupt(self.layout.store, f"the file is missing, but {journals[-1].name} is there")
+        return False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock file without reading anything; for creating and opening."""
+        with self._entered(), self._lock.held(self._budget_ms):
+            yield
+
+    def tidy(self) -> None:
+        """Remove what an interrupted checkpoint left; the caller is writing."""
+        with durable.unavailable(self.layout.directory, "tidy up"):
+            remove_leftovers(self.layout, self._generation)
+
+    def write_documents(self) -> None:
+        """Bring the files of runs and of completed work up to date; the caller is writing."""
+        with durable.unavailable(self.layout.directory, "write the files of"):
+            write_documents(self.layout, self.image)
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._mutex:
+            self._lock.close()
+            if self._journal is not None:
+                os.close(self._journal)
+                self._journal = None
+
+    def reset_after_fork(self) -> None:
+        """Start anew in a child: another thread of the parent may have been in the middle of anything."""
+        self._mutex = Lock()
+        self._lock.reopen()
+        self._must_reload = True
+
+    # ---- reading on ----
+
+    def _catch_up(self) -> None:
+        with durable.unavailable(self.layout.store, "read"):
+            stamp = _stamp(self.layout.store)
+        if self._must_reload:
+            self._reload()
+        elif stamp != self._stamp:
+            self._follow()
+        else:
+            self._read_on()
+
+    def _follow(self) -> None:
+        """Go on to the next journal, or load everything if more than one checkpoint was missed."""
+        stamp, document = self._read_store()
+        if document.generation == self._generation + 1:
+            # The journal we have is complete: it was left under the lock. All of it is in the new checkpoint.
+            self._read_on()
+            self.image.behind_runs.clear()
+            self.image.behind_nodes.clear()
+            if self._open_journal(document.generation):
+                self.store_id, self._stamp = document.store_id, stamp
+                self._read_on()
+                return
+        elif document.generation == self._generation:
+            self.store_id, self._stamp = document.store_id, stamp
+            self._read_on()
+            return
+        self._reload()
+
+    def _reload(self) -> None:
+        """Read the current checkpoint and its journal; again if a newer one replaces it meanwhile."""
+        while True:
+            stamp, document = self._read_store()
+            if self._open_journal(document.generation):
+                path = self.layout.index(document.generation)
+                if path.exists():
+                    break
+            if self._read_store()[0] == stamp:
+                raise corrupt(self.layout.journal(document.generation), "the file is missing")
+        self.store_id, self._stamp = document.store_id, stamp
+        self.image.load(read_document(path, IndexDocument))
+        self._must_reload = False
+        self._read_on()
+
+    def _read_store(self) -> tuple[Stamp, StoreDocument]:
+        check_format(self.layout.store)
+        with durable.unavailable(self.layout.store, "read"):
+            stamp = _stamp(self.layout.store)
+        return stamp, read_document(self.layout.store, StoreDocument)
+
+    def _open_journal(self, generation: int) -> bool:
+        path = self.layout.journal(generation)
+        with durable.unavailable(path, "open"):
+            try:
+                opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+        if self._journal is not None:
+            os.close(self._journal)
+        self._journal, self._generation, self._position = opened, generation, 0
+        return True
+
+    def _read_on(self) -> None:
+        """Apply the commits that others appended since."""
+        path = self.layout.journal(self._generation)
+        with durable.unavailable(path, "read"):
+            size = os.fstat(self._descriptor).st_size
+            if size == self._position:
+                return
+            data = _read_all(self._descriptor, self._position, size)
+        if size < self._position:
+            raise corrupt(path, f"it was cut from {self._position} to {size} bytes while it was open", size)
+        for frame in frames(data, self._position, str(path)):
+            try:
+                self._apply(decode(frame.payload, Entry))
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise corrupt(path, f"a frame cannot be read: {error}", self._position) from error
+            self._position = frame.end
+
+    def _cut_unfinished(self) -> None:
+        """Cut off the beginning of a frame that its writer never finished; the lock is held."""
+        with durable.unavailable(self.layout.journal(self._generation), "write"):
+            if os.fstat(self._descriptor).st_size > self._position:
+                durable.truncate(self._descriptor, self._position)
+
+    # ---- writing ----
+
+    def append(self, entry: Entry, *, sync: bool = True) -> None:
+        """Commit an entry; the caller is writing, and has checked it.
+
+        Raises:
+            BackendUnavailableError: Nothing was written.
+            CommitUnknownError: It was written, but the disk did not confirm it.
+        """
+        frame = encode_frame(encode(entry))
+        path = self.layout.journal(self._generation)
+        with durable.unavailable(path, "write"):
+            try:
+                durable.append(self._descriptor, frame, self._position, sync=sync)
+            except durable.SyncError as error:
+                self._failed = True
+                raise CommitUnknownError(
+                    f"{path}: the disk did not confirm the commit: {error.strerror}",
+                    hint="Check the disk, open the store again and read whether the change is there.",
+                ) from error
+        self._position += len(frame)
+        self._apply(entry)
+        if self._position >= self._checkpoint_bytes:
+            self._checkpoint_in_passing()
+
+    def checkpoint(self) -> None:
+        """Write the files that the journal leads to, and begin a new journal; the caller is writing.
+
+        Raises:
+            BackendUnavailableError: The former checkpoint and its journal still stand; nothing is lost.
+        """
+        layout, following = self.layout, self._generation + 1
+        with durable.unavailable(layout.directory, "write a checkpoint in"):
+            written = write_documents(layout, self.image) + write_index(layout.index(following), self.image)
+            durable.create_file(layout.journal(following))
+            for directory in (layout.runs, layout.nodes, layout.directory):
+                durable.sync_directory(directory)
+            document = read_document(layout.store, StoreDocument)
+            document.generation, document.store_id = following, self.store_id
+            write_document(layout.store, document)
+            durable.sync_directory(layout.directory)
+            self._stamp = _stamp(layout.store)
+            self._open_journal(following)
+            # Seldom enough that checkpoints cost a bounded share of all that is written.
+            self._checkpoint_bytes = max(self._least_checkpoint_bytes, 2 * written)
+            remove_leftovers(layout, following)
+            remove_run_files(layout, self.image)
+
+    def _checkpoint_in_passing(self) -> None:
+        """Write a checkpoint after a commit that stands whether this works or not."""
+        try:
+            self.checkpoint()
+        except StateBackendError:
+            # The commit is durable, so its caller must not see a failure. Try again when the journal has doubled.
+            self._checkpoint_bytes = 2 * self._position
+            _logger.warning(
+                "the journal of %s could not be shortened; it goes on", self.layout.directory, exc_info=True
+            )
+
+    def write_documents_in_passing(self) -> None:
+        """Bring the files up to date after a commit that stands whether this works or not."""
+        try:
+            self.write_documents()
+        except StateBackendError:
+            _logger.warning("the files of %s are behind its journal", self.layout.directory, exc_info=True)
+
+    def _apply(self, entry: Entry) -> None:
+        if entry.changes is not None:
+            self.image.apply(entry.changes)
+        for lock in entry.locks:
+            self.image.locks[lock.holder.run_id, lock.holder.node_id] = lock
+        if entry.moved is not None:
+            self.store_id = entry.moved.store_id
+            self.image.superseded_by = entry.moved.successor
+
+    @property
+    def _descriptor(self) -> int:
+        if self._journal is None:
+            raise BackendUnavailableError(
+                f"{self.layout.directory} is not open", hint="Call initialize() first, and nothing after close()."
+            )
+        return self._journal
+
+
+def _stamp(path: Path) -> Stamp:
+    """Return what changes whenever a file is replaced."""
+    found = os.stat(path)  # noqa: PTH116 - the hot path of every read
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _read_all(descriptor: int, start: int, end: int) -> bytes:
+    parts: list[bytes] = []
+    while start < end:
+        part = os.pread(descriptor, end - start, start)
+        if not part:
+            break
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)

@@ -1,0 +1,198 @@
+"""``run_state.json``: the latest run, as people and tools read it.
+
+It follows the committed state and is never read as state. Writing it after every commit would make a
+commit cost as much as the run is large, so the time it may take is an allowance: it grows with time and
+writing spends it. A pipeline whose nodes take seconds has its view written with every commit; one that
+commits without a pause has it written beside, at least twice a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from seeknal.errors import StateBackendError
+from seeknal.model.codec import decode, pretty
+from seeknal.model.records import NodeState
+from seeknal.model.status import RunStatus
+from seeknal.state.file import durable
+from seeknal.state.file.checkpoint import FileImage
+from seeknal.state.file.documents import corrupt, error_offset
+from seeknal.state.file.filelock import FileLock
+from seeknal.state.file.layout import Layout
+from seeknal.state.file.store import FileStore
+
+SHARE = 0.05
+"""Of the time that passes, what writing the view inside commits may take."""
+
+MOST_SAVED_S = 0.02
+LONGEST_LAG_S = 0.5
+
+_logger = logging.getLogger(__name__)
+
+
+class ViewDocument(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The shape of ``run_state.json``: ``run_id``, ``started_at``, ``nodes``, and what else a run has."""
+
+    run_id: str | None
+    status: RunStatus | None = None
+    started_at: datetime | None
+    finished_at: datetime | None = None
+    config: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    version: int = 0
+    superseded_by: str | None = None
+    nodes: dict[str, NodeState]
+
+
+class View:
+    """Keeps ``run_state.json`` up to date for one backend instance. Safe from threads."""
+
+    def __init__(self, store: FileStore, lock: FileLock, *, budget_ms: int) -> None:
+        self._store = store
+        self._layout: Layout = store.layout
+        self._lock = lock
+        self._budget_ms = budget_ms
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._writing = threading.Lock()
+        self._changed = threading.Condition()
+        self._behind = False
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._allowance = MOST_SAVED_S
+        self._counted_at = time.monotonic()
+
+    # ---- following commits ----
+
+    def committed(self) -> None:
+        """Take note of a commit: write the view now if the allowance has it, else soon, in a thread."""
+        started = time.monotonic()
+        self._allowance = min(MOST_SAVED_S, self._allowance + SHARE * (started - self._counted_at))
+        self._counted_at = started
+        if self._allowance > 0 and not self._behind and self._write_in_passing():
+            self._allowance -= time.monotonic() - started
+            return
+        with self._changed:
+            self._behind = True
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._follow, name="seeknal-view", daemon=True)
+                self._thread.start()
+
+    def _follow(self) -> None:
+        """Write the view every half second, until a round finds nothing new."""
+        while True:
+            with self._changed:
+                if not self._closing:
+                    self._changed.wait(LONGEST_LAG_S)
+                if self._closing or not self._behind:
+                    self._thread = None
+                    return
+                self._behind = False
+            if not self._write_in_passing():
+                with self._changed:
+                    self._behind = True
+
+    def _write_in_passing(self) -> bool:
+        try:
+            self.write()
+        except StateBackendError:
+            # The commit stands whether its view could be written or not; close() tries again and tells.
+            _logger.warning("%s could not be written; it will be tried again", self._layout.view, exc_info=True)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Stop following, and write what is behind.
+
+        Raises:
+            BackendUnavailableError: The view could not be written; the state itself is safe.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        try:
+            if self._behind:
+                self.write()
+                self._behind = False
+        finally:
+            self._lock.close()
+
+    def reset_after_fork(self) -> None:
+        """Start anew in a child, whose thread did not come along."""
+        self._start_anew()
+        self._lock.reopen()
+
+    # ---- the file ----
+
+    def write(self) -> None:
+        """Write the view as of the last commit.
+
+        Raises:
+            BackendUnavailableError: The former view stands.
+        """
+        with self._writing, self._lock.held(self._budget_ms):
+            document = self._store.read(_snapshot)
+            with durable.unavailable(self._layout.view, "write"):
+                durable.replace_file(self._layout.view, pretty(document))
+
+    def tidy(self) -> None:
+        """Remove what an interrupted write left."""
+        with self._writing, self._lock.held(self._budget_ms), contextlib.suppress(OSError):
+            for path in self._layout.base.glob("run_state.json.*.tmp"):
+                durable.remove_file(path)
+
+    def keep_backup(self) -> None:
+        """Copy the view, as it would be were the store current, to ``run_state.json.bak``.
+
+        Raises:
+            BackendUnavailableError: The former backup stands.
+        """
+        document = self._store.read(_snapshot)
+        with durable.unavailable(self._layout.backup, "write"):
+            durable.replace_file(self._layout.backup, pretty(msgspec.structs.replace(document, superseded_by=None)))
+
+    def read(self) -> dict[str, Any] | None:
+        """Return what stands in ``run_state.json``, or ``None`` if there is no such file.
+
+        Raises:
+            CorruptStateError: It is not a JSON object.
+            BackendUnavailableError: It cannot be read.
+        """
+        path = self._layout.view
+        with durable.unavailable(path, "read"):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
+        try:
+            return decode(content, dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise corrupt(path, str(error), error_offset(error)) from error
+
+
+def _snapshot(image: FileImage) -> ViewDocument:
+    latest = next(reversed(image.runs.values()), None)
+    if latest is None:
+        return ViewDocument(run_id=None, started_at=None, nodes={}, superseded_by=image.superseded_by)
+    return ViewDocument(
+        run_id=latest.run_id,
+        status=latest.status,
+        started_at=latest.started_at,
+        finished_at=latest.finished_at,
+        config=latest.config,
+        metadata=latest.metadata,
+        version=latest.version,
+        superseded_by=image.superseded_by,
+        nodes=image.read_nodes(latest.run_id),
+    )
