@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from seeknal.errors import BackendUnavailableError
@@ -27,15 +27,26 @@ _sync = getattr(os, "fdatasync", os.fsync)
 """fdatasync also writes the size of the file, which is all the metadata an append needs (POSIX)."""
 
 
-@contextlib.contextmanager
-def unavailable(path: Path, action: str) -> Iterator[None]:
-    """Turn an operating-system error into a typed one that names the file and what was tried."""
-    try:
-        yield
-    except OSError as error:
-        raise BackendUnavailableError(
-            f"cannot {action} {path}: {error.strerror or error}", hint=_advice(error)
-        ) from error
+class unavailable:  # noqa: N801 - reads as a verb: `with unavailable(path, "read"):`
+    """Turn an operating-system error into a typed one that names the file and what was tried.
+
+    A class and not a generator: it stands on the path of every read and every commit.
+    """
+
+    __slots__ = ("_action", "_path")
+
+    def __init__(self, path: Path, action: str) -> None:
+        self._path = path
+        self._action = action
+
+    def __enter__(self) -> None:
+        """Begin to watch."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise BackendUnavailableError(
+                f"cannot {self._action} {self._path}: {error.strerror or error}", hint=_advice(error)
+            ) from error
 
 
 def _advice(error: OSError) -> str:

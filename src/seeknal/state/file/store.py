@@ -64,6 +64,7 @@ class FileStore:
         self._generation = 0
         self._position = 0
         self._journal: int | None = None
+        self._journal_path = layout.journal(0)
         self._stamp: Stamp | None = None
         self._lock = FileLock(layout.lock, clock)
 
@@ -232,12 +233,12 @@ class FileStore:
                 return False
         if self._journal is not None:
             os.close(self._journal)
-        self._journal, self._generation, self._position = opened, generation, 0
+        self._journal, self._journal_path, self._generation, self._position = opened, path, generation, 0
         return True
 
     def _read_on(self) -> None:
         """Apply the commits that others appended since."""
-        path = self.layout.journal(self._generation)
+        path = self._journal_path
         with durable.unavailable(path, "read"):
             size = os.fstat(self._descriptor).st_size
             if size == self._position:
@@ -254,7 +255,7 @@ class FileStore:
 
     def _cut_unfinished(self) -> None:
         """Cut off the beginning of a frame that its writer never finished; the lock is held."""
-        with durable.unavailable(self.layout.journal(self._generation), "write"):
+        with durable.unavailable(self._journal_path, "write"):
             if os.fstat(self._descriptor).st_size > self._position:
                 durable.truncate(self._descriptor, self._position)
 
@@ -268,7 +269,7 @@ class FileStore:
             CommitUnknownError: It was written, but the disk did not confirm it.
         """
         frame = encode_frame(encode(entry))
-        path = self.layout.journal(self._generation)
+        path = self._journal_path
         with durable.unavailable(path, "write"):
             try:
                 durable.append(self._descriptor, frame, self._position, sync=sync)
