@@ -1,0 +1,65 @@
+# Needs Python 3.11 or later, make and git; everything else goes into .venv.
+#
+#   make demo    run the example pipeline three times and look at its state
+#   make test    the whole test suite that needs no server
+#   make lint    style, types, import rules, spelling, gates
+#   make stress  the long forms of the tests
+#   make constraints  pin the newest versions
+#   make clean   remove what these commands made
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+WORKERS = 2
+
+RUN_STAMP = $(VENV)/.installed-run
+DEV_STAMP = $(VENV)/.installed-dev
+
+.PHONY: demo test lint stress clean constraints
+.DELETE_ON_ERROR:
+
+demo: $(RUN_STAMP)
+	@PATH="$$(pwd)/$(BIN):$$PATH" sh examples/weather/demo.sh
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not nightly" $(ARGS)
+
+stress: $(DEV_STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) -m nightly $(ARGS)
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports --no-logo
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md changelog.d docs examples scripts src tests
+	$(BIN)/python scripts/gates.py
+	$(BIN)/towncrier build --draft --version next >/dev/null
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11; try: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[run]'
+	@touch $@
+
+$(DEV_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt requirements-dev.txt
+	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[run,testing]'
+	@touch $@ $(RUN_STAMP)
+
+# The newest versions that fit pyproject.toml and requirements-dev.txt, from an empty environment.
+constraints:
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip --quiet install -r requirements-dev.txt '.[run,testing]'
+	@{ sed -n '/^#/p' constraints.txt; \
+	  build/constraints/bin/python -m pip freeze | grep -v -i -e '^-e' -e '^#' -e '^seeknal'; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf examples/*/target target
