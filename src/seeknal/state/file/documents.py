@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from seeknal.errors import CorruptStateError, SchemaVersionError
-from seeknal.model.codec import decode, encode, pretty
+from seeknal.model.codec import decode, pretty
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Changes
@@ -19,13 +19,14 @@ from seeknal.state.image import LockEntry
 
 FORMAT = 1
 
+_CHECKSUM = b',\n  "checksum": '
+_END = b"\n}\n"
+
 D = TypeVar("D", bound="Document")
 
 
 class Document(msgspec.Struct, kw_only=True):
-    """A file with a checksum over its meaning: indentation and white space do not count."""
-
-    checksum: str = ""
+    """What a file holds; in the file, the checksum of all bytes before it is its last key."""
 
 
 class StoreDocument(Document, kw_only=True):
@@ -101,9 +102,9 @@ def run_document(run: RunState, nodes: dict[str, NodeState]) -> RunDocument:
 
 
 def to_bytes(document: Document) -> bytes:
-    """Return the content of a file, its checksum filled in."""
-    document.checksum = _checksum(document)
-    return pretty(document)
+    """Return the content of a file: the document, and its checksum as the last key."""
+    body = pretty(document)[: -len(_END)]
+    return body + _checksum_line(body) + _END
 
 
 def write_document(path: Path, document: Document) -> int:
@@ -133,8 +134,9 @@ def read_document(path: Path, kind: type[D]) -> D:
         document = decode(content, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise corrupt(path, str(error), error_offset(error)) from error
-    if document.checksum != _checksum(document):
-        raise corrupt(path, "its content does not match its checksum")
+    body = content[: content.rfind(_CHECKSUM)]
+    if content != body + _checksum_line(body) + _END:
+        raise corrupt(path, "its content does not match its checksum; it was damaged, or edited by hand")
     return document
 
 
@@ -176,5 +178,5 @@ def error_offset(error: Exception) -> int | None:
     return int(digits) if found and digits.isdigit() else None
 
 
-def _checksum(document: Document) -> str:
-    return f"crc32:{zlib.crc32(encode(msgspec.structs.replace(document, checksum=''))):08x}"
+def _checksum_line(body: bytes) -> bytes:
+    return _CHECKSUM + b'"crc32:%08x"' % zlib.crc32(body)

@@ -135,12 +135,16 @@ class FileStore:
         Raises:
             CorruptStateError: Its ``store.json`` is gone, but its journals are there.
         """
-        if self.layout.store.exists():
+        layout = self.layout
+        if layout.store.exists():
             return True
-        # Index files without store.json and journal: a creation that was cut short holds nothing yet.
-        journals = sorted(self.layout.directory.glob("journal-*.log"))
-        if any(journal.stat().st_size for journal in journals):
-            raise corrupt(self.layout.store, f"the file is missing, but {journals[-1].name} is there")
+        # A creation that was cut short leaves an empty first journal and its index, and nothing else.
+        begun = {layout.journal(1), layout.index(1)}
+        found = [*layout.directory.glob("journal-*.log"), *layout.directory.glob("index-*.json")]
+        rest = [path for path in found if path not in begun or (path == layout.journal(1) and path.stat().st_size)]
+        rest += layout.runs.glob("*.json")
+        if rest:
+            raise corrupt(layout.store, f"the file is missing, but {rest[0].name} is there")
         return False
 
     @contextmanager
@@ -207,12 +211,12 @@ class FileStore:
         """Read the current checkpoint and its journal; again if a newer one replaces it meanwhile."""
         while True:
             stamp, document = self._read_store()
-            if self._open_journal(document.generation):
-                path = self.layout.index(document.generation)
-                if path.exists():
-                    break
+            path = self.layout.index(document.generation)
+            if self._open_journal(document.generation) and path.exists():
+                break
             if self._read_store()[0] == stamp:
-                raise corrupt(self.layout.journal(document.generation), "the file is missing")
+                missing = path if self._generation == document.generation else self.layout.journal(document.generation)
+                raise corrupt(missing, "the file is missing")
         self.store_id, self._stamp = document.store_id, stamp
         self.image.load(read_document(path, IndexDocument))
         self._must_reload = False
