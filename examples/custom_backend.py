@@ -1,0 +1,410 @@
+"""A state backend of your own: every abstract method of `StateBackend`, over plain dictionaries.
+
+It lives as long as its process. What makes it keep the contract is short: the rules of the records come from
+`seeknal.model.changes`; a transaction works on a copy of the dictionaries and swaps it in at the end, if nobody
+else wrote meanwhile; one mutex guards the swap and is never held while your code runs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, TypeVar
+
+from msgspec.structs import replace as changed
+
+from seeknal.errors import BackendUnavailableError, InvalidFieldError, TransactionError
+from seeknal.model.changes import (
+    check_unwritten,
+    check_version,
+    missing_run,
+    new_partition,
+    new_run,
+    patched_run,
+    stale,
+    written_node,
+)
+from seeknal.model.codec import json_copy
+from seeknal.model.ids import check_id
+from seeknal.model.intervals import as_interval
+from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.status import RunStatus, as_status
+from seeknal.state.backend import StateBackend
+from seeknal.state.batch import IntervalCompleted, IntervalRestated
+from seeknal.state.lease import Lease, LockKey, lost
+from seeknal.state.transaction import backoff, ended
+from seeknal.state.unit import changed_intervals
+
+
+@dataclass
+class Records:
+    """Everything that is stored. The records themselves are frozen."""
+
+    runs: dict[str, RunState] = field(default_factory=dict)
+    nodes: dict[tuple[str, str], NodeState] = field(default_factory=dict)
+    intervals: dict[str, list[CompletedInterval]] = field(default_factory=dict)
+    partitions: dict[tuple[str, str], PartitionState] = field(default_factory=dict)
+    sequence: int = 0
+    writes: int = 0
+    finished: frozenset[str] = frozenset()
+
+    def copy(self) -> Records:
+        return replace(
+            self,
+            runs=dict(self.runs),
+            nodes=dict(self.nodes),
+            intervals=dict(self.intervals),
+            partitions=dict(self.partitions),
+        )
+
+    def next_sequence(self) -> int:
+        self.sequence += 1
+        return self.sequence
+
+    def require_run(self, run_id: str) -> RunState:
+        if run_id not in self.runs:
+            raise missing_run(run_id)
+        return self.runs[run_id]
+
+
+class Store:
+    """What instances share that name the same store."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.RLock()
+        self.records = Records()
+        self.locks: dict[LockKey, LockInfo] = {}
+        self.tokens: dict[LockKey, int] = {}
+
+    def put(self, records: Records) -> None:
+        """Make records the committed ones, and free the locks of the runs that ended."""
+        self.locks = {key: lock for key, lock in self.locks.items() if key[0] not in records.finished}
+        self.records = replace(records, finished=frozenset())
+
+
+class CustomBackend(StateBackend):
+    """State in dictionaries.
+
+    Args:
+        option: Anything; it shows that options reach the constructor.
+        store: Share this store with other instances.
+    """
+
+    def __init__(self, option: str = "", *, store: Store | None = None) -> None:
+        self.option = option
+        self.store = store or Store()
+        self._local = threading.local()
+        self._closed = False
+        self._owners: dict[LockKey, str] = {}
+
+    def initialize(self) -> None:
+        self._check_open()
+
+    def close(self) -> None:
+        with self.store.mutex:
+            for key, owner in self._owners.items():
+                if key in self.store.locks and self.store.locks[key].owner == owner:
+                    del self.store.locks[key]
+        self._owners.clear()
+        self._closed = True
+
+    # ---- runs ----
+
+    def create_run(
+        self,
+        run_id: str,
+        status: str = "running",
+        started_at: datetime | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> RunState:
+        now = self.clock.now()
+        run = new_run(run_id, now, status=status, started_at=started_at, config=config, metadata=metadata)
+        with self._writing() as records:
+            check_unwritten(records.runs.get(run_id), f"run {run_id!a}")
+            records.runs[run_id] = changed(run, sequence=records.next_sequence())
+            return _out(records.runs[run_id])
+
+    def update_run(self, run_id: str, *, expected_version: int | None = None, **fields: Any) -> RunState:
+        check_id(run_id, "run_id")
+        with self._writing() as records:
+            found = records.require_run(run_id)
+            check_version(found, expected_version, f"run {run_id!a}")
+            run = patched_run(found, self.clock.now(), fields)
+            records.runs[run_id] = run
+            if run.status.is_final:
+                records.finished |= {run_id}
+            return _out(run)
+
+    def get_run(self, run_id: str) -> RunState | None:
+        run = self._records().runs.get(check_id(run_id, "run_id"))
+        return _out(run) if run else None
+
+    def list_runs(
+        self, *, status: str | None = None, newest_first: bool = False, limit: int | None = None
+    ) -> list[str]:
+        wanted = None if status is None else as_status(RunStatus, status)
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise InvalidFieldError(f"limit is {limit!r}", hint="Pass an int, 0 or more.", field="limit")
+        runs = [run.run_id for run in list(self._records().runs.values()) if wanted in (None, run.status)]
+        return (runs[::-1] if newest_first else runs)[:limit]
+
+    def delete_run(self, run_id: str) -> bool:
+        check_id(run_id, "run_id")
+        with self._writing() as records:
+            if records.runs.pop(run_id, None) is None:
+                return False
+            records.nodes = {key: state for key, state in records.nodes.items() if key[0] != run_id}
+            records.finished |= {run_id}
+            return True
+
+    # ---- node states ----
+
+    def set_node_state(
+        self,
+        run_id: str,
+        node_id: str,
+        state: NodeState | None = None,
+        *,
+        overwrite: bool = True,
+        expected_version: int | None = None,
+        **fields: Any,
+    ) -> NodeState:
+        check_id(run_id, "run_id")
+        check_id(node_id, "node_id")
+        with self._writing() as records:
+            records.require_run(run_id)
+            found = records.nodes.get((run_id, node_id))
+            new = written_node(found, run_id, node_id, self.clock.now(), state, fields)
+            what = f"node {node_id!a} of run {run_id!a}"
+            if not overwrite:
+                check_unwritten(found, what)
+            check_version(found, expected_version, what)
+            new = changed(new, sequence=records.next_sequence())
+            records.nodes[run_id, node_id] = new
+            return _out(new)
+
+    def get_node_state(self, run_id: str, node_id: str) -> NodeState | None:
+        state = self._records().nodes.get((check_id(run_id, "run_id"), check_id(node_id, "node_id")))
+        return _out(state) if state else None
+
+    def list_nodes(self, run_id: str) -> list[str]:
+        check_id(run_id, "run_id")
+        return sorted((node for run, node in list(self._records().nodes) if run == run_id), key=str.encode)
+
+    def delete_node_state(self, run_id: str, node_id: str) -> bool:
+        check_id(run_id, "run_id")
+        check_id(node_id, "node_id")
+        with self._writing() as records:
+            records.require_run(run_id)
+            return records.nodes.pop((run_id, node_id), None) is not None
+
+    # ---- completed work ----
+
+    def add_completed_interval(self, run_id: str, node_id: str, start: datetime, end: datetime) -> None:
+        span = as_interval(start, end)
+        change = IntervalCompleted(check_id(node_id, "node_id"), span.start, span.end, check_id(run_id, "run_id"))
+        with self._writing() as records:
+            records.require_run(run_id)
+            records.intervals[node_id] = changed_intervals(records.intervals.get(node_id, []), change)
+
+    def get_completed_intervals(self, node_id: str) -> list[CompletedInterval]:
+        return list(self._records().intervals.get(check_id(node_id, "node_id"), ()))
+
+    def restate_intervals(self, node_id: str, start: datetime, end: datetime) -> None:
+        span = as_interval(start, end)
+        change = IntervalRestated(check_id(node_id, "node_id"), span.start, span.end)
+        with self._writing() as records:
+            records.intervals[node_id] = changed_intervals(records.intervals.get(node_id, []), change)
+
+    def add_completed_partition(
+        self,
+        run_id: str,
+        node_id: str,
+        partition: str,
+        *,
+        row_count: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> PartitionState:
+        state = new_partition(run_id, node_id, partition, self.clock.now(), row_count=row_count, metadata=metadata)
+        with self._writing() as records:
+            records.require_run(run_id)
+            records.partitions[node_id, partition] = state
+            return _out(state)
+
+    def list_partitions(self, node_id: str) -> list[PartitionState]:
+        check_id(node_id, "node_id")
+        found = [state for state in list(self._records().partitions.values()) if state.node_id == node_id]
+        return [_out(state) for state in sorted(found, key=lambda state: state.partition.encode())]
+
+    def restate_partition(self, node_id: str, partition: str) -> bool:
+        key = check_id(node_id, "node_id"), check_id(partition, "partition")
+        with self._writing() as records:
+            return records.partitions.pop(key, None) is not None
+
+    # ---- transactions ----
+
+    def transaction(self, lease: Lease | None = None) -> Block:
+        return Block(self, lease)
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._blocks())
+
+    def _blocks(self) -> list[Block]:
+        """Return the blocks that this thread has open, the innermost last."""
+        if not hasattr(self._local, "blocks"):
+            self._local.blocks = []
+        blocks: list[Block] = self._local.blocks
+        return blocks
+
+    def _records(self) -> Records:
+        self._check_open()
+        return self._blocks()[-1].records if self._blocks() else self.store.records
+
+    @contextmanager
+    def _writing(self) -> Iterator[Records]:
+        """Yield the records that one operation may change; it changes nothing before its last check has passed."""
+        self._check_open()
+        if self._blocks():
+            yield self._blocks()[-1].records
+            self._blocks()[-1].records.writes += 1
+            return
+        with self.store.mutex:
+            yield self.store.records
+            self.store.records.writes += 1
+            self.store.put(self.store.records)
+
+    # ---- locks ----
+
+    def acquire_lock(
+        self, run_id: str, node_id: str | None = None, timeout_ms: int = 5000, *, ttl_ms: int = 30_000
+    ) -> bool:
+        key = _key(run_id, node_id)
+        for name, value, least in (("timeout_ms", timeout_ms, 0), ("ttl_ms", ttl_ms, 1)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InvalidFieldError(f"{name} is {value!r}", hint=f"Pass an int, {least} or more.", field=name)
+        deadline = self.clock.ticks_us() + timeout_ms * 1000
+        for pause in backoff():
+            self._check_open()
+            with self.store.mutex:
+                if key not in self.store.locks:
+                    self._owners[key] = uuid.uuid4().hex
+                    self.store.tokens[key] = self.store.tokens.get(key, 0) + 1
+                    # Nothing to renew and nothing to expire: the store dies with every process that could hold a lock.
+                    self.store.locks[key] = LockInfo(
+                        run_id=run_id,
+                        node_id=node_id,
+                        token=self.store.tokens[key],
+                        owner=self._owners[key],
+                        host=socket.gethostname(),
+                        pid=os.getpid(),
+                        acquired_at=self.clock.now(),
+                        expires_at=self.clock.now() + timedelta(milliseconds=ttl_ms),
+                        ttl_ms=ttl_ms,
+                    )
+                    return True
+            left = (deadline - self.clock.ticks_us()) / 1_000_000
+            if left <= 0:
+                return False
+            self.clock.sleep(min(pause, left))
+        raise AssertionError("the pauses never end")
+
+    def release_lock(self, run_id: str, node_id: str | None = None) -> bool:
+        key = _key(run_id, node_id)
+        self._check_open()
+        with self.store.mutex:
+            owner = self._owners.pop(key, None)
+            if key not in self.store.locks or self.store.locks[key].owner != owner:
+                return False
+            del self.store.locks[key]
+            return True
+
+    def list_locks(self) -> list[LockInfo]:
+        self._check_open()
+        with self.store.mutex:
+            return sorted(self.store.locks.values(), key=lambda lock: (lock.run_id, lock.node_id or ""))
+
+    def break_lock(self, run_id: str, node_id: str | None = None, *, reason: str) -> LockInfo | None:
+        key = _key(run_id, node_id)
+        if not isinstance(reason, str) or not reason.strip():
+            raise InvalidFieldError("reason is empty", hint="Say why the lock is broken.", field="reason")
+        self._check_open()
+        with self.store.mutex:
+            return self.store.locks.pop(key, None)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendUnavailableError("the backend is closed", hint="Open another one.")
+
+
+class Block:
+    """A transaction, or a savepoint inside one: a copy of the records, swapped in at the end."""
+
+    def __init__(self, backend: CustomBackend, lease: Lease | None) -> None:
+        self._backend = backend
+        self._leases = [lease] if lease else []
+        self._thread: int | None = None
+        self.is_active = False
+
+    def __enter__(self) -> Block:
+        if self._thread is not None:
+            raise TransactionError("a transaction block is entered once", hint="Call transaction() again.")
+        with self._backend.store.mutex:
+            self.records = self._backend._records().copy()
+        self._before = self.records.writes
+        self._backend._blocks().append(self)
+        self._thread = threading.get_ident()
+        self.is_active = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.is_active:
+            raise ended()
+        if self._thread != threading.get_ident():
+            raise TransactionError("a transaction belongs to the thread that opened it", hint="End it in that thread.")
+        blocks = self._backend._blocks()
+        if blocks[-1] is not self:
+            raise TransactionError("an inner transaction is still open", hint="End the inner one first.")
+        blocks.pop()
+        self.is_active = False
+        if error is not None:
+            return
+        if blocks:
+            blocks[-1].records = self.records
+            blocks[-1]._leases.extend(self._leases)
+        else:
+            self._commit(self._backend.store)
+
+    def _commit(self, store: Store) -> None:
+        with store.mutex:
+            for lease in self._leases:
+                if lease.key not in store.locks or store.locks[lease.key].owner != lease.owner:
+                    raise lost(lease)
+            if self.records.writes == self._before:
+                return
+            if store.records.writes != self._before:
+                raise stale("the store", self._before, store.records.writes)
+            store.put(self.records)
+
+
+def _key(run_id: str, node_id: str | None) -> LockKey:
+    return check_id(run_id, "run_id"), None if node_id is None else check_id(node_id, "node_id")
+
+
+R = TypeVar("R", RunState, NodeState, PartitionState)
+
+
+def _out(record: R) -> R:
+    """Return a record that shares nothing with the store."""
+    copied = {name: json_copy(getattr(record, name)) for name in ("config", "metadata") if hasattr(record, name)}
+    return changed(record, **copied)
