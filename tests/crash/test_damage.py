@@ -213,7 +213,8 @@ def test_permission_lost_while_open_is_a_typed_error(tmp_path: Path, monkeypatch
 
 
 def test_a_newer_format_is_refused_with_both_versions(tmp_path: Path) -> None:
-    create_state_backend("file", base_path=tmp_path).initialize()
+    with create_state_backend("file", base_path=tmp_path) as backend:
+        backend.initialize()
     document = tmp_path / "run_state" / "store.json"
     document.write_text(document.read_text().replace('"format": 1', '"format": 9'))
     with pytest.raises(SchemaVersionError) as raised:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -74,33 +75,36 @@ class FileStateBackend(RecordStateBackend):
         refuse_network_file_system(layout.base)
         durable.make_directory(layout.directory)
         store = FileStore(layout, self.clock, budget_ms=self.busy_timeout_ms, checkpoint_bytes=self._checkpoint_bytes)
-        view = View(store, FileLock(layout.view_lock, self.clock), budget_ms=self.busy_timeout_ms)
-        try:
+        with ExitStack() as undo:
+            undo.callback(store.close)
+            view = View(store, FileLock(layout.view_lock, self.clock), budget_ms=self.busy_timeout_ms)
+            undo.callback(view.close)
             self._open(store, view)
-        except BaseException:
-            view.close()
-            store.close()
-            raise
+            undo.pop_all()
         self._opened = store, view
 
     def _open(self, store: FileStore, view: View) -> None:
         found = view.read()
-        with store.locked():
-            is_new = not store.exists()
-            if is_new:
-                store.create()
-        with store.writing() as image:
-            store.tidy()
-            if is_new and found is not None:
-                taken = adopted(found, self._layout.view, self.clock.now())
-                if taken is not None:
-                    batch = Batch(runs=[taken[0]], nodes=taken[1])
-                    store.append(Entry(changes=image.numbered(batch)))
-            elif image.superseded_by is not None and found is not None and "superseded_by" not in found:
-                # Its owner put run_state.json.bak back: this store is the current one again.
+        is_new = False
+        if not store.exists():
+            with store.locked():
+                is_new = not store.exists()  # another process may have been first
+                if is_new:
+                    store.create()
+        store.tidy()
+        if found is not None and is_new:
+            self._adopt(store, found)
+        elif found is not None and "superseded_by" not in found and store.read(lambda image: image.superseded_by):
+            # Its owner put run_state.json.bak back: this store is the current one again.
+            with store.writing():
                 store.append(Entry(moved=Moved(store.store_id, None)))
-        view.tidy()
-        view.write()
+        view.catch_up()
+
+    def _adopt(self, store: FileStore, found: dict[str, Any]) -> None:
+        taken = adopted(found, self._layout.view, self.clock.now())
+        if taken is not None:
+            with store.writing() as image:
+                store.append(Entry(changes=image.numbered(Batch(runs=[taken[0]], nodes=taken[1]))))
 
     def close_store(self) -> None:
         """Bring the files up to date and close them."""

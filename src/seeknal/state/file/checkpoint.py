@@ -166,18 +166,24 @@ def write_index(path: Path, image: FileImage) -> int:
     return write_document(path, index)
 
 
+def leftovers(layout: Layout, generation: int) -> list[Path]:
+    """Return what only other checkpoints need: their journals and indexes, and unfinished files."""
+    kept = (layout.journal(generation), layout.index(generation))
+    numbered = [*layout.directory.glob("journal-*.log"), *layout.directory.glob("index-*.json")]
+    unfinished = [
+        path for directory in (layout.directory, layout.runs, layout.nodes) for path in directory.glob("*.json.*.tmp")
+    ]
+    return [path for path in numbered if path not in kept] + unfinished
+
+
 def remove_leftovers(layout: Layout, generation: int) -> None:
-    """Remove what only other checkpoints need: their journals and indexes, and unfinished files.
+    """Remove the `leftovers`; under the lock, since another process may be writing them.
 
     Raises:
-        OSError: Some of it still stands.
+        OSError: Some of them still stand.
     """
-    for path in [*layout.directory.glob("journal-*.log"), *layout.directory.glob("index-*.json")]:
-        if path not in (layout.journal(generation), layout.index(generation)):
-            durable.remove_file(path)
-    for directory in (layout.directory, layout.runs, layout.nodes):
-        for path in directory.glob("*.json.*.tmp"):
-            durable.remove_file(path)
+    for path in leftovers(layout, generation):
+        durable.remove_file(path)
 
 
 def remove_run_files(layout: Layout, image: FileImage) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 from seeknal.errors import BackendUnavailableError
@@ -61,6 +62,11 @@ def make_directory(path: Path) -> None:
     """Make a directory and its parents; nothing happens if it stands."""
     with unavailable(path, "create the directory"):
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+
+
+def open_file(path: Path, flags: int) -> FileIO:
+    """Open a file, for its owner only where it is created; it closes itself when it is forgotten, with a warning."""
+    return FileIO(os.open(path, flags | os.O_CLOEXEC, FILE_MODE), "r+")
 
 
 def append(descriptor: int, frame: bytes, start: int, *, sync: bool = True) -> None:

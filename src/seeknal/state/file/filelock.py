@@ -12,6 +12,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from seeknal.clock import Clock
@@ -20,51 +21,55 @@ from seeknal.state.file import durable
 from seeknal.state.transaction import backoff
 
 
+class LockedError(BackendUnavailableError):
+    """Others held the lock for the whole budget."""
+
+
 class FileLock:
     """A lock file. One thread at a time; the caller's mutex sees to that."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        self._descriptor = self._open()
+        self._file = self._open()
 
-    def _open(self) -> int:
+    def _open(self) -> FileIO:
         with durable.unavailable(self._path, "open"):
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
+            return durable.open_file(self._path, os.O_RDWR | os.O_CREAT)
 
     def reopen(self) -> None:
         """Leave the parent's lock to the parent, after a fork."""
         self.close()
-        self._descriptor = self._open()
+        self._file = self._open()
 
     def close(self) -> None:
         """Close the file, which frees the lock if it is held."""
-        os.close(self._descriptor)
+        self._file.close()
 
     @contextmanager
     def held(self, budget_ms: int) -> Iterator[None]:
         """Hold the lock for a block.
 
         Raises:
-            BackendUnavailableError: Others held it for the whole budget.
+            LockedError: Others held it for the whole budget.
         """
         self._acquire(budget_ms)
         try:
             yield
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _acquire(self, budget_ms: int) -> None:
         durable.at("lock")
         deadline: int | None = None
         for pause in backoff(first=0.0002, most=0.01):
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 now = self._clock.ticks_us()
                 deadline = now + budget_ms * 1000 if deadline is None else deadline
                 if now >= deadline:
-                    raise BackendUnavailableError(
+                    raise LockedError(
                         f"other processes kept {self._path} locked for {budget_ms} ms",
                         hint="Try again; a process that is stopped or debugged in the middle of a commit keeps it.",
                     ) from None

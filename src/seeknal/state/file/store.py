@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias, TypeVar
@@ -26,7 +27,14 @@ from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError, StateBackendError
 from seeknal.model.codec import decode, encode
 from seeknal.state.file import durable
-from seeknal.state.file.checkpoint import FileImage, remove_leftovers, remove_run_files, write_documents, write_index
+from seeknal.state.file.checkpoint import (
+    FileImage,
+    leftovers,
+    remove_leftovers,
+    remove_run_files,
+    write_documents,
+    write_index,
+)
 from seeknal.state.file.documents import (
     Entry,
     IndexDocument,
@@ -63,7 +71,7 @@ class FileStore:
         self._must_reload = True
         self._generation = 0
         self._position = 0
-        self._journal: int | None = None
+        self._journal: FileIO | None = None
         self._journal_path = layout.journal(0)
         self._stamp: Stamp | None = None
         self._lock = FileLock(layout.lock, clock)
@@ -154,9 +162,11 @@ class FileStore:
             yield
 
     def tidy(self) -> None:
-        """Remove what an interrupted checkpoint left; the caller is writing."""
+        """Remove what an interrupted checkpoint left, if there is anything."""
         with durable.unavailable(self.layout.directory, "tidy up"):
-            remove_leftovers(self.layout, self._generation)
+            if leftovers(self.layout, self.read(lambda _: self._generation)):
+                with self.writing():
+                    remove_leftovers(self.layout, self._generation)
 
     def write_documents(self) -> None:
         """Bring the files of runs and of completed work up to date; the caller is writing."""
@@ -168,7 +178,7 @@ class FileStore:
         with self._mutex:
             self._lock.close()
             if self._journal is not None:
-                os.close(self._journal)
+                self._journal.close()
                 self._journal = None
 
     def reset_after_fork(self) -> None:
@@ -232,11 +242,11 @@ class FileStore:
         path = self.layout.journal(generation)
         with durable.unavailable(path, "open"):
             try:
-                opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+                opened = durable.open_file(path, os.O_RDWR | os.O_APPEND)
             except FileNotFoundError:
                 return False
         if self._journal is not None:
-            os.close(self._journal)
+            self._journal.close()
         self._journal, self._journal_path, self._generation, self._position = opened, path, generation, 0
         return True
 
@@ -344,7 +354,7 @@ class FileStore:
             raise BackendUnavailableError(
                 f"{self.layout.directory} is not open", hint="Call initialize() first, and nothing after close()."
             )
-        return self._journal
+        return self._journal.fileno()
 
 
 def _stamp(path: Path) -> Stamp:

@@ -8,7 +8,6 @@ commits without a pause has it written beside, at least twice a second.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -24,7 +23,7 @@ from seeknal.model.status import RunStatus
 from seeknal.state.file import durable
 from seeknal.state.file.checkpoint import FileImage
 from seeknal.state.file.documents import corrupt, error_offset
-from seeknal.state.file.filelock import FileLock
+from seeknal.state.file.filelock import FileLock, LockedError
 from seeknal.state.file.layout import Layout
 from seeknal.state.file.store import FileStore
 
@@ -77,7 +76,7 @@ class View:
         started = time.monotonic()
         self._allowance = min(MOST_SAVED_S, self._allowance + SHARE * (started - self._counted_at))
         self._counted_at = started
-        if self._allowance > 0 and not self._behind and self._write_in_passing():
+        if self._allowance > 0 and not self._behind and self._write_in_passing(budget_ms=0):
             self._allowance -= time.monotonic() - started
             return
         with self._changed:
@@ -96,13 +95,16 @@ class View:
                     self._thread = None
                     return
                 self._behind = False
-            if not self._write_in_passing():
+            if not self._write_in_passing(budget_ms=400):
                 with self._changed:
                     self._behind = True
 
-    def _write_in_passing(self) -> bool:
+    def _write_in_passing(self, *, budget_ms: int) -> bool:
+        """Write the view unless another process is busy with it; return whether that worked."""
         try:
-            self.write()
+            self.write(budget_ms)
+        except LockedError:
+            return False
         except StateBackendError:
             # The commit stands whether its view could be written or not; close() tries again and tells.
             _logger.warning("%s could not be written; it will be tried again", self._layout.view, exc_info=True)
@@ -135,22 +137,35 @@ class View:
 
     # ---- the file ----
 
-    def write(self) -> None:
-        """Write the view as of the last commit.
+    def catch_up(self) -> None:
+        """Write the view if it does not show the last commit, and remove what an interrupted write left.
 
         Raises:
             BackendUnavailableError: The former view stands.
         """
-        with self._writing, self._lock.held(self._budget_ms):
+        unfinished = list(self._layout.base.glob("run_state.json.*.tmp"))
+        with durable.unavailable(self._layout.view, "read"):
+            shown = self._layout.view.read_bytes() if self._layout.view.exists() else b""
+        if not unfinished and shown == pretty(self._store.read(_snapshot)):
+            return
+        with self._writing, self._lock.held(self._budget_ms), durable.unavailable(self._layout.view, "tidy up beside"):
+            for path in unfinished:
+                durable.remove_file(path)
+        self.write()
+
+    def write(self, budget_ms: int | None = None) -> None:
+        """Write the view as of the last commit.
+
+        Args:
+            budget_ms: How long to wait for another process that writes it; the instance's budget when ``None``.
+
+        Raises:
+            BackendUnavailableError: The former view stands.
+        """
+        with self._writing, self._lock.held(self._budget_ms if budget_ms is None else budget_ms):
             document = self._store.read(_snapshot)
             with durable.unavailable(self._layout.view, "write"):
                 durable.replace_file(self._layout.view, pretty(document))
-
-    def tidy(self) -> None:
-        """Remove what an interrupted write left."""
-        with self._writing, self._lock.held(self._budget_ms), contextlib.suppress(OSError):
-            for path in self._layout.base.glob("run_state.json.*.tmp"):
-                durable.remove_file(path)
 
     def keep_backup(self) -> None:
         """Copy the view, as it would be were the store current, to ``run_state.json.bak``.
