@@ -10,7 +10,7 @@
 PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 WORKERS = 2
 
 RUN_STAMP = $(VENV)/.installed-run

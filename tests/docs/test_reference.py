@@ -1,0 +1,65 @@
+"""The reference pages leave nothing out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import typer.main
+
+from seeknal import errors
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.backend import StateBackend
+from seeknal.state.contract import StateBackend as Contract
+
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+
+
+def test_every_verb_is_in_the_api_page() -> None:
+    page = (REFERENCE / "api.md").read_text()
+    verbs = [name for name in dir(StateBackend) if not name.startswith("_") and name not in {"capabilities", "clock"}]
+    assert [name for name in verbs if f"`{name}" not in page] == []
+
+
+def test_every_status_is_in_the_api_page() -> None:
+    page = (REFERENCE / "api.md").read_text()
+    assert [status for status in [*RunStatus, *NodeStatus] if f"`{status.value}`" not in page] == []
+
+
+def test_every_error_is_in_the_errors_page() -> None:
+    page = (REFERENCE / "errors.md").read_text()
+    tree = [
+        name
+        for name, found in vars(errors).items()
+        if inspect.isclass(found) and issubclass(found, errors.SeeknalError)
+    ]
+    assert [name for name in tree if f"`{name}`" not in page] == []
+
+
+def test_number_of_abstract_methods_is_as_written() -> None:
+    page = (REFERENCE.parent / "how-to" / "write-a-backend.md").read_text()
+    found = re.search(r"has (\d+) abstract methods", page)
+    assert found is not None
+    assert int(found[1]) == len(Contract.__abstractmethods__)
+
+
+def _commands() -> list[str]:
+    from seeknal.cli.app import app
+
+    found: list[str] = []
+
+    def walk(command: object, path: str) -> None:
+        for name, child in (getattr(command, "commands", None) or {}).items():
+            if not child.hidden:
+                walk(child, f"{path} {name}")
+                if not getattr(child, "commands", None):
+                    found.append(f"{path} {name}")
+
+    walk(typer.main.get_command(app), "seeknal")
+    return found
+
+
+def test_every_command_is_in_the_cli_page() -> None:
+    page = (REFERENCE / "cli.md").read_text()
+    assert [command for command in _commands() if f"`{command}" not in page] == []
