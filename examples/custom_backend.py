@@ -7,19 +7,17 @@ else wrote meanwhile; one mutex guards the swap and is never held while your cod
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
 from msgspec.structs import replace as changed
 
+from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, InvalidFieldError, TransactionError
 from seeknal.model.changes import (
     check_unwritten,
@@ -38,7 +36,9 @@ from seeknal.model.records import CompletedInterval, LockInfo, NodeState, Partit
 from seeknal.model.status import RunStatus, as_status
 from seeknal.state.backend import StateBackend
 from seeknal.state.batch import IntervalCompleted, IntervalRestated
-from seeknal.state.lease import Lease, LockKey, lost
+from seeknal.state.grants import granted, renewed
+from seeknal.state.image import LockEntry
+from seeknal.state.lease import Lease, LeaseKeeper, LockKey, lost, new_owner
 from seeknal.state.transaction import backoff, ended
 from seeknal.state.unit import changed_intervals
 
@@ -80,12 +80,13 @@ class Store:
     def __init__(self) -> None:
         self.mutex = threading.RLock()
         self.records = Records()
-        self.locks: dict[LockKey, LockInfo] = {}
-        self.tokens: dict[LockKey, int] = {}
+        self.locks: dict[LockKey, LockEntry] = {}
 
     def put(self, records: Records) -> None:
         """Make records the committed ones, and free the locks of the runs that ended."""
-        self.locks = {key: lock for key, lock in self.locks.items() if key[0] not in records.finished}
+        for key, entry in self.locks.items():
+            if key[0] in records.finished:
+                self.locks[key] = changed(entry, is_free=True)
         self.records = replace(records, finished=frozenset())
 
 
@@ -95,24 +96,23 @@ class CustomBackend(StateBackend):
     Args:
         option: Anything; it shows that options reach the constructor.
         store: Share this store with other instances.
+        clock: Where time comes from.
     """
 
-    def __init__(self, option: str = "", *, store: Store | None = None) -> None:
+    def __init__(self, option: str = "", *, store: Store | None = None, clock: Clock | None = None) -> None:
         self.option = option
+        self.clock = clock or SystemClock()
         self.store = store or Store()
         self._local = threading.local()
         self._closed = False
-        self._owners: dict[LockKey, str] = {}
+        self._keeper = LeaseKeeper(self._renew)
 
     def initialize(self) -> None:
         self._check_open()
 
     def close(self) -> None:
-        with self.store.mutex:
-            for key, owner in self._owners.items():
-                if key in self.store.locks and self.store.locks[key].owner == owner:
-                    del self.store.locks[key]
-        self._owners.clear()
+        for lease in self._keeper.drop_all():
+            self._free(lease)
         self._closed = True
 
     # ---- runs ----
@@ -291,26 +291,16 @@ class CustomBackend(StateBackend):
         for name, value, least in (("timeout_ms", timeout_ms, 0), ("ttl_ms", ttl_ms, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidFieldError(f"{name} is {value!r}", hint=f"Pass an int, {least} or more.", field=name)
+        owner = new_owner()
         deadline = self.clock.ticks_us() + timeout_ms * 1000
         for pause in backoff():
             self._check_open()
             with self.store.mutex:
-                if key not in self.store.locks:
-                    self._owners[key] = uuid.uuid4().hex
-                    self.store.tokens[key] = self.store.tokens.get(key, 0) + 1
-                    # Nothing to renew and nothing to expire: the store dies with every process that could hold a lock.
-                    self.store.locks[key] = LockInfo(
-                        run_id=run_id,
-                        node_id=node_id,
-                        token=self.store.tokens[key],
-                        owner=self._owners[key],
-                        host=socket.gethostname(),
-                        pid=os.getpid(),
-                        acquired_at=self.clock.now(),
-                        expires_at=self.clock.now() + timedelta(milliseconds=ttl_ms),
-                        ttl_ms=ttl_ms,
-                    )
-                    return True
+                entry = granted(self.store.locks.get(key), key, owner, ttl_ms, self.clock)
+                self.store.locks[key] = entry
+            if entry.holder.owner == owner:
+                self._keeper.add(Lease(run_id, node_id, entry.holder.token, owner), ttl_ms)
+                return True
             left = (deadline - self.clock.ticks_us()) / 1_000_000
             if left <= 0:
                 return False
@@ -320,17 +310,17 @@ class CustomBackend(StateBackend):
     def release_lock(self, run_id: str, node_id: str | None = None) -> bool:
         key = _key(run_id, node_id)
         self._check_open()
-        with self.store.mutex:
-            owner = self._owners.pop(key, None)
-            if key not in self.store.locks or self.store.locks[key].owner != owner:
-                return False
-            del self.store.locks[key]
-            return True
+        lease = self._keeper.get(key)
+        if lease is None:
+            return False
+        self._keeper.drop(lease)
+        return self._free(lease)
 
     def list_locks(self) -> list[LockInfo]:
         self._check_open()
         with self.store.mutex:
-            return sorted(self.store.locks.values(), key=lambda lock: (lock.run_id, lock.node_id or ""))
+            held = [entry.holder for entry in self.store.locks.values() if entry.is_held(self.clock.ticks_us())]
+        return sorted(held, key=lambda lock: (lock.run_id.encode(), (lock.node_id or "").encode()))
 
     def break_lock(self, run_id: str, node_id: str | None = None, *, reason: str) -> LockInfo | None:
         key = _key(run_id, node_id)
@@ -338,7 +328,30 @@ class CustomBackend(StateBackend):
             raise InvalidFieldError("reason is empty", hint="Say why the lock is broken.", field="reason")
         self._check_open()
         with self.store.mutex:
-            return self.store.locks.pop(key, None)
+            entry = self.store.locks.get(key)
+            if entry is None or not entry.is_held(self.clock.ticks_us()):
+                return None
+            self.store.locks[key] = changed(entry, is_free=True)
+            return entry.holder
+
+    def _renew(self, lease: Lease, ttl_ms: int) -> bool:
+        """Extend a lease; the keeper calls it from its thread while this instance lives."""
+        with self.store.mutex:
+            if not self._holds(lease):
+                return False
+            self.store.locks[lease.key] = renewed(self.store.locks[lease.key], ttl_ms, self.clock)
+            return True
+
+    def _free(self, lease: Lease) -> bool:
+        with self.store.mutex:
+            if not self._holds(lease):
+                return False
+            self.store.locks[lease.key] = changed(self.store.locks[lease.key], is_free=True)
+            return True
+
+    def _holds(self, lease: Lease) -> bool:
+        entry = self.store.locks.get(lease.key)
+        return entry is not None and entry.holder.owner == lease.owner and entry.is_held(self.clock.ticks_us())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -388,7 +401,7 @@ class Block:
     def _commit(self, store: Store) -> None:
         with store.mutex:
             for lease in self._leases:
-                if lease.key not in store.locks or store.locks[lease.key].owner != lease.owner:
+                if not self._backend._holds(lease):
                     raise lost(lease)
             if self.records.writes == self._before:
                 return
