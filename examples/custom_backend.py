@@ -1,8 +1,8 @@
 """A state backend of your own: every abstract method of `StateBackend`, over plain dictionaries.
 
 It lives as long as its process. What makes it keep the contract is short: the rules of the records come from
-`seeknal.model.changes`; a transaction works on a copy of the dictionaries and swaps it in at the end, if nobody
-else wrote meanwhile; one mutex guards the swap and is never held while your code runs.
+`seeknal.model.changes`; a transaction works on a copy of the dictionaries, which is merged into them at the end if
+nobody else wrote the same records meanwhile; one mutex guards the merge and is never held while your code runs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Records:
     intervals: dict[str, list[CompletedInterval]] = field(default_factory=dict)
     partitions: dict[tuple[str, str], PartitionState] = field(default_factory=dict)
     sequence: int = 0
-    writes: int = 0
+    # What a transaction did, for its commit:
+    work: tuple[IntervalCompleted | IntervalRestated, ...] = ()
+    needed: frozenset[str] = frozenset()
     finished: frozenset[str] = frozenset()
 
     def copy(self) -> Records:
@@ -71,7 +73,52 @@ class Records:
     def require_run(self, run_id: str) -> RunState:
         if run_id not in self.runs:
             raise missing_run(run_id)
+        self.needed |= {run_id}
         return self.runs[run_id]
+
+    def do(self, change: IntervalCompleted | IntervalRestated) -> None:
+        self.intervals[change.node_id] = changed_intervals(self.intervals.get(change.node_id, []), change)
+        self.work += (change,)
+
+
+def merged(base: Records, mine: Records, theirs: Records) -> Records:
+    """Return what is stored by now, changed as one transaction wants it.
+
+    Args:
+        base: What was stored when the transaction began.
+        mine: The same, as the transaction left it.
+        theirs: What is stored now.
+
+    Raises:
+        StaleVersionError: Somebody else wrote what it wrote.
+        RunNotFoundError: Somebody deleted a run that it needs.
+    """
+    result = theirs.copy()
+    shift = theirs.sequence - base.sequence
+    for table in ("runs", "nodes", "partitions"):
+        was, now, stands = (getattr(records, table) for records in (base, mine, result))
+        for key in dict.fromkeys([*was, *now]):
+            before, after, found = was.get(key), now.get(key), stands.get(key)
+            if after is before:
+                continue
+            if table != "partitions":
+                if found is not before:
+                    raise stale(f"{table} {key!a}", before.version if before else 0, found.version if found else 0)
+                if after is not None and after.sequence > base.sequence:
+                    after = changed(after, sequence=after.sequence + shift)
+                    stands.pop(key, None)
+            if after is None:
+                stands.pop(key, None)
+            else:
+                stands[key] = after
+    for run_id in mine.needed & mine.runs.keys():
+        result.require_run(run_id)
+    result.nodes = {key: state for key, state in result.nodes.items() if key[0] in result.runs}
+    for change in mine.work:
+        result.do(change)
+    result.sequence = mine.sequence + shift
+    result.finished = mine.finished
+    return result
 
 
 class Store:
@@ -87,7 +134,7 @@ class Store:
         for key, entry in self.locks.items():
             if key[0] in records.finished:
                 self.locks[key] = changed(entry, is_free=True)
-        self.records = replace(records, finished=frozenset())
+        self.records = replace(records, work=(), needed=frozenset(), finished=frozenset())
 
 
 class CustomBackend(StateBackend):
@@ -139,7 +186,7 @@ class CustomBackend(StateBackend):
             check_version(found, expected_version, f"run {run_id!a}")
             run = patched_run(found, self.clock.now(), fields)
             records.runs[run_id] = run
-            if run.status.is_final:
+            if run.status.is_final and run.status is not found.status:
                 records.finished |= {run_id}
             return _out(run)
 
@@ -213,7 +260,7 @@ class CustomBackend(StateBackend):
         change = IntervalCompleted(check_id(node_id, "node_id"), span.start, span.end, check_id(run_id, "run_id"))
         with self._writing() as records:
             records.require_run(run_id)
-            records.intervals[node_id] = changed_intervals(records.intervals.get(node_id, []), change)
+            records.do(change)
 
     def get_completed_intervals(self, node_id: str) -> list[CompletedInterval]:
         return list(self._records().intervals.get(check_id(node_id, "node_id"), ()))
@@ -222,7 +269,7 @@ class CustomBackend(StateBackend):
         span = as_interval(start, end)
         change = IntervalRestated(check_id(node_id, "node_id"), span.start, span.end)
         with self._writing() as records:
-            records.intervals[node_id] = changed_intervals(records.intervals.get(node_id, []), change)
+            records.do(change)
 
     def add_completed_partition(
         self,
@@ -275,11 +322,9 @@ class CustomBackend(StateBackend):
         self._check_open()
         if self._blocks():
             yield self._blocks()[-1].records
-            self._blocks()[-1].records.writes += 1
             return
         with self.store.mutex:
             yield self.store.records
-            self.store.records.writes += 1
             self.store.put(self.store.records)
 
     # ---- locks ----
@@ -359,7 +404,7 @@ class CustomBackend(StateBackend):
 
 
 class Block:
-    """A transaction, or a savepoint inside one: a copy of the records, swapped in at the end."""
+    """A transaction, or a savepoint inside one: a copy of the records, merged into them at the end."""
 
     def __init__(self, backend: CustomBackend, lease: Lease | None) -> None:
         self._backend = backend
@@ -372,7 +417,7 @@ class Block:
             raise TransactionError("a transaction block is entered once", hint="Call transaction() again.")
         with self._backend.store.mutex:
             self.records = self._backend._records().copy()
-        self._before = self.records.writes
+        self._base = self.records.copy()
         self._backend._blocks().append(self)
         self._thread = threading.get_ident()
         self.is_active = True
@@ -386,10 +431,12 @@ class Block:
         if self._thread != threading.get_ident():
             raise TransactionError("a transaction belongs to the thread that opened it", hint="End it in that thread.")
         blocks = self._backend._blocks()
-        if blocks[-1] is not self:
-            raise TransactionError("an inner transaction is still open", hint="End the inner one first.")
-        blocks.pop()
-        self.is_active = False
+        inner = blocks[blocks.index(self) + 1 :]
+        del blocks[blocks.index(self) :]
+        for block in (self, *inner):
+            block.is_active = False
+        if inner and error is None:
+            raise TransactionError("an inner transaction was still open; nothing was written", hint="End it first.")
         if error is not None:
             return
         if blocks:
@@ -399,15 +446,12 @@ class Block:
             self._commit(self._backend.store)
 
     def _commit(self, store: Store) -> None:
+        self._backend._check_open()
         with store.mutex:
             for lease in self._leases:
                 if not self._backend._holds(lease):
                     raise lost(lease)
-            if self.records.writes == self._before:
-                return
-            if store.records.writes != self._before:
-                raise stale("the store", self._before, store.records.writes)
-            store.put(self.records)
+            store.put(merged(self._base, self.records, store.records))
 
 
 def _key(run_id: str, node_id: str | None) -> LockKey:
