@@ -28,6 +28,7 @@ from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.registry import StateBackendFactory
+from seeknal.state.settings import open_state_backend
 from seeknal.state.transaction import Transaction
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Transaction",
     "TransactionError",
     "create_state_backend",
+    "open_state_backend",
 ]
 
 

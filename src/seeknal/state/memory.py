@@ -98,6 +98,13 @@ class MemoryStateBackend(RecordStateBackend):
         with self.store.mutex:
             return self.store.image.read_partitions(node_id)
 
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed work."""
+        image = self.store.image
+        with self.store.mutex:
+            worked = {node_id for found in (image.intervals, image.partitions) for node_id in found if found[node_id]}
+        return sorted(worked, key=str.encode)
+
     def commit(self, batch: Batch) -> Sequences:
         """Apply a batch if its guards hold."""
         image = self.store.image

@@ -69,6 +69,10 @@ class RecordStore(StateBackend, RecordReader):
         """Return what the store says of itself."""
 
     @abstractmethod
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed intervals or partitions, sorted by their bytes."""
+
+    @abstractmethod
     def write_successor(self, store_id: str, successor: str | None) -> None:
         """Set the store's identity and where its state moved to; ``None`` makes it current again.
 
