@@ -382,7 +382,7 @@ def test_configuration_chapter(project: Project) -> None:
 
 def _create_one_run(project: Project) -> None:
     script = textwrap.dedent("""\
-        from seeknal.state.settings import open_state_backend
+        from seeknal.state.backend import open_state_backend
         with open_state_backend(".") as backend:
             backend.create_run("run_1")
         """)
