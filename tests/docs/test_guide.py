@@ -202,7 +202,7 @@ class Project:
 
     def runs(self, *options: str) -> list[str]:
         listed = json.loads(self.shell(f"seeknal state list --output json {' '.join(options)}"))
-        return [run["run_id"] for run in listed]
+        return [run["run_id"] for run in reversed(listed)]  # the newest comes first
 
 
 @pytest.fixture

@@ -63,3 +63,13 @@ def _commands() -> list[str]:
 def test_every_command_is_in_the_cli_page() -> None:
     page = (REFERENCE / "cli.md").read_text()
     assert [command for command in _commands() if f"`{command}" not in page] == []
+
+
+def test_every_exit_code_is_as_written() -> None:
+    from seeknal.cli.app import EXIT_CODES
+
+    page = (REFERENCE / "errors.md").read_text()
+    for names, code in re.findall(r"^\| (`\w+Error`(?:, `\w+Error`)*) \| .* \| (\d) \|$", page, re.M):
+        for name in re.findall(r"\w+Error", names):
+            kind = getattr(errors, name)
+            assert next((number for each, number in EXIT_CODES if issubclass(kind, each)), 1) == int(code), name
