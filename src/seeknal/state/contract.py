@@ -15,6 +15,7 @@ A clause has an id in square brackets; the conformance kit has a case for each. 
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -25,7 +26,7 @@ from seeknal.clock import Clock, SystemClock
 from seeknal.errors import CapabilityError, InvalidFieldError, SeeknalError
 from seeknal.model.records import CleanupReport, LockInfo, NodeState, PartitionState, RunState
 from seeknal.state.capabilities import Capability
-from seeknal.state.lease import Lease, held
+from seeknal.state.lease import Lease, held, this_host
 from seeknal.state.reader import StateReader
 from seeknal.state.retention import clean_runs
 from seeknal.state.transaction import BegunTransaction, Transaction, backoff, begun
@@ -296,7 +297,7 @@ class StateBackend(StateReader):
         lives; free ``ttl_ms`` after its process died. The run need not exist.
 
         Raises:
-            InvalidFieldError: A negative timeout, or a time to live under 1 ms.
+            InvalidFieldError: A negative timeout, or a time to live under 1 ms or over a year.
         """
 
     @abstractmethod
@@ -322,11 +323,10 @@ class StateBackend(StateReader):
         Raises:
             LockHeldError: Somebody else holds it; the message names the host, the process and since when.
         """
-        if not self.acquire_lock(run_id, node_id, timeout_ms, ttl_ms=ttl_ms):
-            raise held(run_id, node_id, self._holder(run_id, node_id))
+        is_granted = self.acquire_lock(run_id, node_id, timeout_ms, ttl_ms=ttl_ms)
         holder = self._holder(run_id, node_id)
-        if holder is None:
-            raise held(run_id, node_id, None)
+        if not is_granted or holder is None or (holder.host, holder.pid) != (this_host(), os.getpid()):
+            raise held(run_id, node_id, holder)
         try:
             yield Lease(run_id, node_id, holder.token, holder.owner)
         finally:
@@ -354,4 +354,12 @@ class StateBackend(StateReader):
                 hint="Pass timedelta(days=30).",
                 field="older_than",
             )
-        return clean_runs(self, self.clock.now() - older_than, dry_run=dry_run)
+        try:
+            cutoff = self.clock.now() - older_than
+        except OverflowError:
+            raise InvalidFieldError(
+                f"older_than of {older_than.days} days reaches back before the year 1",
+                hint="Pass a shorter time.",
+                field="older_than",
+            ) from None
+        return clean_runs(self, cutoff, dry_run=dry_run)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from seeknal.errors import InvalidFieldError
 from seeknal.model.ids import check_id
 from seeknal.model.records import LockInfo
 from seeknal.state.contract import DEFAULT_TTL_MS
-from seeknal.state.lease import Lease, LockKey, new_owner
+from seeknal.state.lease import Lease, LockKey, held, new_owner
 from seeknal.state.record_store import RecordStore
 from seeknal.state.transaction import backoff
+
+MAX_TTL_MS = 365 * 24 * 3600 * 1000
+"""The longest time to live: a year."""
 
 
 class LockVerbs(RecordStore):
@@ -18,6 +24,25 @@ class LockVerbs(RecordStore):
         self, run_id: str, node_id: str | None = None, timeout_ms: int = 5000, *, ttl_ms: int = DEFAULT_TTL_MS
     ) -> bool:
         """Take the lock of a run, or of a node in it; return whether it was granted."""
+        return self._acquire(run_id, node_id, timeout_ms, ttl_ms) is not None
+
+    @contextmanager
+    def lock(
+        self, run_id: str, node_id: str | None = None, timeout_ms: int = 5000, *, ttl_ms: int = DEFAULT_TTL_MS
+    ) -> Iterator[Lease]:
+        """Hold a lock for a block and yield its lease."""
+        lease = self._acquire(run_id, node_id, timeout_ms, ttl_ms)
+        if lease is None:
+            raise held(run_id, node_id, self._holder(run_id, node_id))
+        try:
+            yield lease
+        finally:
+            # This very lease: if it was lost, whoever holds the lock now keeps it, another thread of ours included.
+            self._keeper.drop(lease)
+            if not self._closed:
+                self.free_lock(lease)
+
+    def _acquire(self, run_id: str, node_id: str | None, timeout_ms: int, ttl_ms: int) -> Lease | None:
         key = _checked_key(run_id, node_id)
         for field, value, least in (("timeout_ms", timeout_ms, 0), ("ttl_ms", ttl_ms, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -32,11 +57,12 @@ class LockVerbs(RecordStore):
         for pause in backoff():
             holder = self.grant_lock(key, owner, ttl_ms)
             if holder.owner == owner:
-                self._keeper.add(Lease(run_id, node_id, holder.token, owner), ttl_ms)
-                return True
+                lease = Lease(run_id, node_id, holder.token, owner)
+                self._keeper.add(lease, ttl_ms)
+                return lease
             left = (deadline - self.clock.ticks_us()) / 1_000_000
             if left <= 0:
-                return False
+                return None
             self.clock.sleep(min(pause, left))
         raise AssertionError("the pauses never end")  # pragma: no cover
 
@@ -62,6 +88,16 @@ class LockVerbs(RecordStore):
             raise InvalidFieldError("reason is empty", hint="Say why the lock is broken.", field="reason")
         self._check_open()
         return self.seize_lock(key, reason)
+
+    def _lease(self, run_id: str, node_id: str | None) -> Lease | None:
+        """Return the lease that this instance keeps: without asking the store, and never somebody else's."""
+        return self._keeper.get((run_id, node_id))
+
+    def _give_back(self, lease: Lease) -> None:
+        """End a lease; nothing happens if it was lost or the instance was closed, which ended it."""
+        self._keeper.drop(lease)
+        if not self._closed:
+            self.free_lock(lease)
 
     def _forget_leases(self, run_id: str) -> None:
         """Stop keeping the leases of a run whose locks a commit has freed."""
