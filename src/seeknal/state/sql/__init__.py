@@ -1,0 +1,1 @@
+"""The database backend: SQLAlchemy Core for tables and dialects, Alembic for the schema."""
