@@ -18,7 +18,7 @@ from seeknal.errors import (
     RunNotFoundError,
     StaleVersionError,
 )
-from seeknal.model.codec import json_object
+from seeknal.model.codec import encode, json_object
 from seeknal.model.ids import check_id
 from seeknal.model.instants import wall_instant
 from seeknal.model.records import NodeState, PartitionState, RunState
@@ -70,8 +70,8 @@ def new_run(
         status=checked,
         started_at=start,
         finished_at=now if checked.is_final else None,
-        config=json_object(config, "config") if config is not None else {},
-        metadata=json_object(metadata, "metadata") if metadata is not None else {},
+        config=_short_enough(json_object(config, "config"), "config") if config is not None else {},
+        metadata=_short_enough(json_object(metadata, "metadata"), "metadata") if metadata is not None else {},
         version=1,
     )
 
@@ -91,9 +91,9 @@ def patched_run(run: RunState, now: datetime, fields: dict[str, Any]) -> RunStat
         if name in fields:
             new[name] = _optional_instant(fields[name], name)
     if "config" in fields:
-        new["config"] = json_object(fields["config"], "config")
+        new["config"] = _short_enough(json_object(fields["config"], "config"), "config")
     if "metadata" in fields:
-        new["metadata"] = run.metadata | json_object(fields["metadata"], "metadata")
+        new["metadata"] = _short_enough(run.metadata | json_object(fields["metadata"], "metadata"), "metadata")
     if "status" in fields:
         status = as_status(RunStatus, fields["status"])
         new["status"] = status
@@ -138,7 +138,7 @@ def written_node(
     base = previous or NodeState(run_id=run_id, node_id=node_id)
     new = {name: _node_value(name, value) for name, value in fields.items()}
     if "metadata" in new:
-        new["metadata"] = base.metadata | new["metadata"]
+        new["metadata"] = _short_enough(base.metadata | new["metadata"], "metadata")
     if "status" in new:
         _time_the_change(base, new, now, entered=previous is None or new["status"] is not base.status)
     return msgspec.structs.replace(base, version=version, sequence=0, **new)
@@ -164,7 +164,7 @@ def new_partition(
         run_id=check_id(run_id, "run_id"),
         completed_at=now,
         row_count=_optional_count(row_count, "row_count"),
-        metadata=json_object(metadata, "metadata") if metadata is not None else {},
+        metadata=_short_enough(json_object(metadata, "metadata"), "metadata") if metadata is not None else {},
     )
 
 
@@ -231,6 +231,7 @@ def _replaced_node(
                 field=field,
             )
     new = {name: _node_value(name, getattr(state, name)) for name in NODE_FIELDS}
+    _short_enough(new["metadata"], "metadata")
     for derived in ("started_at", "finished_at", "duration_ms"):
         if new[derived] is None:
             del new[derived]
@@ -320,10 +321,20 @@ def _optional_text(value: object, field: str) -> str | None:
         raise InvalidFieldError(
             f"{field} holds a lone surrogate", hint="Pass valid Unicode text.", field=field
         ) from None
+    _check_size(size, field)
+    return str(value)
+
+
+def _short_enough(value: dict[str, Any], field: str) -> dict[str, Any]:
+    if value:
+        _check_size(len(encode(value)), field)
+    return value
+
+
+def _check_size(size: int, field: str) -> None:
     if size > MAX_TEXT_BYTES:
         raise InvalidFieldError(
             f"{field} is {size} bytes long; at most {MAX_TEXT_BYTES} are allowed",
             hint="Store a reference to it instead.",
             field=field,
         )
-    return str(value)

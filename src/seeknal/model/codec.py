@@ -11,6 +11,9 @@ from seeknal.errors import InvalidFieldError
 
 T = TypeVar("T")
 
+MAX_DEPTH = 100
+"""How deep dictionaries and lists may nest: far below the recursion limits of Python and of the stores."""
+
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
@@ -44,7 +47,8 @@ def json_object(value: object, field: str) -> dict[str, Any]:
 
     Raises:
         InvalidFieldError: It is not a dictionary with string keys, or something inside is not JSON:
-            another type, NaN, an infinity, text that is not Unicode. The message names the path.
+            another type, NaN, an infinity, text that is not Unicode; or it holds itself, or nests too
+            deep. The message names the path.
     """
     if not isinstance(value, dict):
         raise InvalidFieldError(
@@ -52,7 +56,7 @@ def json_object(value: object, field: str) -> dict[str, Any]:
             hint=f"Pass {field} as a dictionary with string keys and JSON values.",
             field=field,
         )
-    return {_key(key, field): _json(item, f"{field}.{key}") for key, item in value.items()}
+    return {_key(key, field): _json(item, f"{field}.{key}", 1) for key, item in value.items()}
 
 
 def json_copy(value: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +70,7 @@ def _copy(value: Any) -> Any:
     return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
-def _json(value: object, path: str) -> Any:
+def _json(value: object, path: str, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -77,10 +81,16 @@ def _json(value: object, path: str) -> Any:
         if not math.isfinite(value):
             raise _not_json(f"{value} at {path}", path, "JSON has no NaN and no infinity; store None or a string.")
         return float(value)
+    if depth >= MAX_DEPTH and isinstance(value, (dict, list, tuple)):
+        raise _not_json(
+            f"nesting deeper than {MAX_DEPTH} levels at {path[:60]}...",
+            path,
+            "Flatten it; a value that holds itself cannot be stored.",
+        )
     if isinstance(value, dict):
-        return {_key(key, path): _json(item, f"{path}.{key}") for key, item in value.items()}
+        return {_key(key, path): _json(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_json(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     raise _not_json(
         f"a {type(value).__name__} at {path}",
         path,
