@@ -8,7 +8,7 @@ zone; a daily tick is 23 or 25 hours long on the two days of the year when the c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -37,17 +37,23 @@ class Schedule(msgspec.Struct, frozen=True):
 
     def firings(self, after: datetime) -> Iterator[datetime]:
         """Yield the firings strictly after an instant, in UTC, ascending and without end."""
-        for moment in CronSim(self.expression, after.astimezone(ZoneInfo(self.timezone))):
-            yield moment.astimezone(UTC)
+        try:
+            for moment in CronSim(self.expression, after.astimezone(ZoneInfo(self.timezone))):
+                yield moment.astimezone(UTC)
+        except OverflowError:  # the next one lies beyond the year 9999
+            return
 
     def last_firing(self, at: datetime) -> datetime | None:
         """Return the latest firing at or before an instant, or ``None`` if there is none in reach."""
         # Cron counts in minutes: a minute and a bit later, the firing of this very minute lies before.
         local = (at + timedelta(minutes=1)).astimezone(ZoneInfo(self.timezone))
-        for moment in CronSim(self.expression, local, reverse=True):
-            firing = moment.astimezone(UTC)
-            if firing <= at:
-                return firing
+        try:
+            for moment in CronSim(self.expression, local, reverse=True):
+                firing = moment.astimezone(UTC)
+                if firing <= at:
+                    return firing
+        except OverflowError:  # the one before lies before the year 1
+            return None
         return None
 
     def ticks(self, start: datetime, end: datetime) -> Iterator[Interval]:
@@ -101,7 +107,15 @@ def missing_ticks(completed: list[Interval], start: datetime, end: datetime, sch
     """Yield the whole ticks of ``[start, end)`` that are not fully completed, in order.
 
     Only the gaps are walked, so the cost follows the answer and not the span that is asked about.
+
+    Raises:
+        IntervalError: The span reaches into the first or the last year that a datetime can hold.
     """
+    if start.year <= MINYEAR or end.year >= MAXYEAR:
+        raise IntervalError(
+            f"[{start.isoformat()}, {end.isoformat()}) reaches too near the ends of time to count ticks in it",
+            hint=f"Ask about the years {MINYEAR + 1} to {MAXYEAR - 1}.",
+        )
     last = start
     for gap in gaps(completed, start, end):
         # A tick that a completed span cuts into is missing as a whole: begin at its own start.
