@@ -30,7 +30,8 @@ from seeknal.state.unit import changed_intervals
 class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What a store keeps of a lock: the last grant, and whether it still stands.
 
-    ``expires_us`` is in ticks (`seeknal.clock`); ``broken_for`` says why somebody else freed it. An entry outlives its lease, since its token may never go back.
+    ``expires_us`` is in ticks (`seeknal.clock`); ``broken_for`` says why somebody else freed it. An entry
+    outlives its lease, since its token may never go back.
     """
 
     holder: LockInfo

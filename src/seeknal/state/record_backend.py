@@ -31,7 +31,7 @@ from seeknal.model.status import NodeStatus, RunStatus, as_status
 from seeknal.state.batch import IntervalCompleted, IntervalRestated, PartitionCompleted, PartitionRestated, Sequences
 from seeknal.state.lease import Lease
 from seeknal.state.locking import LockVerbs
-from seeknal.state.transaction import backoff
+from seeknal.state.transaction import BegunTransaction, backoff
 from seeknal.state.transaction_block import TransactionBlock
 from seeknal.state.unit import UnitOfWork
 
@@ -102,7 +102,7 @@ class RecordStateBackend(LockVerbs):
             check_version(found, expected_version, f"run {run_id!a}")
             new = patched_run(found, self.clock.now(), fields)
             unit.put_run(new)
-            if new.status.is_final:
+            if new.status.is_final and "status" in fields:
                 unit.free_locks(run_id)
             return new
 
@@ -294,20 +294,21 @@ class RecordStateBackend(LockVerbs):
         """Open a transaction for this thread; it commits at the end of the block."""
         return TransactionBlock(self, lease)
 
+    def begin_transaction(self) -> BegunTransaction:
+        """Begin a transaction without a block and return it."""
+        return BegunTransaction(TransactionBlock(self, None, in_order=True))
+
 
 def _run_out(run: RunState, sequence: int | None = None) -> RunState:
     """Return a run that shares nothing with the store."""
-    if run.config or run.metadata or sequence:
-        return msgspec.structs.replace(
-            run, config=json_copy(run.config), metadata=json_copy(run.metadata), sequence=sequence or run.sequence
-        )
-    return run
+    # Empty dictionaries too: a caller may put something into them.
+    return msgspec.structs.replace(
+        run, config=json_copy(run.config), metadata=json_copy(run.metadata), sequence=sequence or run.sequence
+    )
 
 
 def _node_out(state: NodeState, sequence: int | None = None) -> NodeState:
     """Return a node state that shares nothing with the store."""
-    if sequence is None and not state.metadata:
-        return state
     return msgspec.structs.replace(
         state,
         metadata=json_copy(state.metadata),
@@ -317,4 +318,4 @@ def _node_out(state: NodeState, sequence: int | None = None) -> NodeState:
 
 def _partition_out(state: PartitionState) -> PartitionState:
     """Return a partition that shares nothing with the store."""
-    return msgspec.structs.replace(state, metadata=json_copy(state.metadata)) if state.metadata else state
+    return msgspec.structs.replace(state, metadata=json_copy(state.metadata))

@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 class TransactionBlock:
     """Entered once, by one thread; the outermost commits, an inner one is a savepoint.
 
+    Args:
+        store: Where it commits.
+        lease: What it demands of the commit.
+        in_order: Whether it may be ended again after it was refused because an inner one is open, as
+            the verbs without a block can. A ``with`` block is left once: there the inner ones end
+            with it, and nothing is written.
+
     Raises:
-        TransactionError: Entered twice, or left by another thread or out of order. The transaction
-            stands as it was.
+        TransactionError: Entered twice, or left by another thread or out of order.
     """
 
-    def __init__(self, store: RecordStore, lease: Lease | None) -> None:
+    def __init__(self, store: RecordStore, lease: Lease | None, *, in_order: bool = False) -> None:
         self._store = store
         self._lease = lease
+        self._in_order = in_order
         self._thread: int | None = None
         self.is_active = False
 
@@ -39,7 +46,7 @@ class TransactionBlock:
         else:
             local.unit.push()
         if self._lease is not None:
-            local.unit.leases.append(self._lease)
+            local.unit.demand(self._lease)
         local.blocks.append(self)
         self._thread = threading.get_ident()
         self.is_active = True
@@ -50,6 +57,17 @@ class TransactionBlock:
     ) -> None:
         self._check_may_end()
         local = self._store._local
+        left_open = local.blocks[-1] is not self
+        while local.blocks[-1] is not self:
+            local.blocks.pop().is_active = False
+            if local.unit is not None:
+                local.unit.discard()
+        if left_open and error is None:
+            try:
+                raise _inner_open()
+            except TransactionError as refusal:
+                self.__exit__(type(refusal), refusal, refusal.__traceback__)
+                raise
         local.blocks.pop()
         self.is_active = False
         unit = local.unit
@@ -74,5 +92,9 @@ class TransactionBlock:
             raise ended()
         if self._thread != threading.get_ident():
             raise TransactionError("a transaction belongs to the thread that opened it", hint="End it in that thread.")
-        if self._store._local.blocks[-1] is not self:
-            raise TransactionError("an inner transaction is still open", hint="End the inner one first.")
+        if self._in_order and self._store._local.blocks[-1] is not self:
+            raise _inner_open()
+
+
+def _inner_open() -> TransactionError:
+    return TransactionError("an inner transaction is still open", hint="End the inner one first.")

@@ -57,7 +57,7 @@ class RecordReader(Protocol):
 class _Frame:
     """What was written since one savepoint. ``None`` stands for a deletion."""
 
-    __slots__ = ("dropped", "freed", "nodes", "runs", "work")
+    __slots__ = ("dropped", "freed", "leases", "needed", "nodes", "runs", "work")
 
     def __init__(self) -> None:
         self.dropped: set[str] = set()
@@ -65,6 +65,14 @@ class _Frame:
         self.nodes: dict[NodeKey, NodeState | None] = {}
         self.work: list[Work] = []
         self.freed: set[str] = set()
+        self.needed: set[str] = set()
+        self.leases: list[Lease] = []
+
+    def put_run(self, run: RunState) -> None:
+        if self.runs.get(run.run_id) is None:
+            # Created: at its place in time, also where one of that name was deleted before.
+            self.runs.pop(run.run_id, None)
+        self.runs[run.run_id] = run
 
     def drop_run(self, run_id: str) -> None:
         self.dropped.add(run_id)
@@ -75,13 +83,17 @@ class _Frame:
     def absorb(self, later: _Frame) -> None:
         for run_id in later.dropped:
             self.drop_run(run_id)
-        self.runs.update(later.runs)
+        for run in later.runs.values():
+            if run is not None:
+                self.put_run(run)
         for key, written in later.nodes.items():
             # Written anew: at its place in time, so that sequences are given out in the order of writing.
             self.nodes.pop(key, None)
             self.nodes[key] = written
         self.work += later.work
         self.freed |= later.freed
+        self.needed |= later.needed
+        self.leases += later.leases
 
 
 class UnitOfWork:
@@ -99,8 +111,6 @@ class UnitOfWork:
         self._base_runs: dict[str, RunState | None] = {}
         self._base_nodes: dict[NodeKey, NodeState | None] = {}
         self._frames = [_Frame()]
-        self._runs_needed: set[str] = set()
-        self.leases: list[Lease] = []
 
     # ---- savepoints ----
 
@@ -160,12 +170,14 @@ class UnitOfWork:
 
     def run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
         """Return run ids in creation order as this transaction sees them; its own come last."""
-        touched = list(dict.fromkeys(run_id for frame in self._frames for run_id in frame.runs))
+        seen_as_one = _Frame()
+        for frame in self._frames:
+            seen_as_one.absorb(frame)
+        touched = list(seen_as_one.runs)
         if not touched:
             return self._store.read_run_ids(status, newest_first, limit)
         base = self._store.read_run_ids(None, newest_first=False, limit=None)
-        recreated = {run_id for frame in self._frames for run_id in frame.dropped}
-        ids = [run_id for run_id in base if run_id not in recreated]
+        ids = [run_id for run_id in base if run_id not in seen_as_one.dropped]
         ids += [run_id for run_id in touched if run_id not in ids]
         seen = [run for run in map(self.run, ids) if run is not None and status in (None, run.status)]
         found = [run.run_id for run in seen]
@@ -215,11 +227,11 @@ class UnitOfWork:
         """
         if not self._single and self.run(run_id) is None:
             raise missing_run(run_id)
-        self._runs_needed.add(run_id)
+        self._frames[-1].needed.add(run_id)
 
     def put_run(self, run: RunState) -> None:
         """Write a run that was read before."""
-        self._frames[-1].runs[run.run_id] = run
+        self._frames[-1].put_run(run)
 
     def drop_run(self, run_id: str) -> None:
         """Delete a run that was read before, with its node states."""
@@ -244,6 +256,10 @@ class UnitOfWork:
         """Free the locks of a run and of its nodes at the commit."""
         self._frames[-1].freed.add(run_id)
 
+    def demand(self, lease: Lease) -> None:
+        """Commit only if this lease is still held."""
+        self._frames[-1].leases.append(lease)
+
     # ---- the end ----
 
     def batch(self) -> Batch:
@@ -263,8 +279,8 @@ class UnitOfWork:
             freed_runs=sorted(frame.freed),
             run_versions={run_id: run.version if (run := self._base_runs.get(run_id)) else 0 for run_id in frame.runs},
             node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key, _ in nodes},
-            runs_needed=self._runs_needed - created - gone,
-            leases=self.leases,
+            runs_needed=frame.needed - created - gone,
+            leases=frame.leases,
         )
 
     def _is_dropped(self, run_id: str) -> bool:
