@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import msgspec
 
+from seeknal.clock import SystemClock
 from seeknal.errors import LeaseLostError, LockHeldError, StateBackendError
 from seeknal.model.records import LockInfo
 
@@ -73,6 +74,10 @@ def lost(lease: Lease) -> LeaseLostError:
     )
 
 
+_real = SystemClock()
+"""Renewing is for real time: a condition waits in no other."""
+
+
 class LeaseKeeper:
     """Renews the leases of one backend instance at a third of their time to live.
 
@@ -87,12 +92,14 @@ class LeaseKeeper:
         self._renew = renew
         self._changed = threading.Condition()
         self._leases: dict[LockKey, tuple[Lease, int]] = {}
+        self._due_us: dict[LockKey, int] = {}
         self._thread: threading.Thread | None = None
 
     def add(self, lease: Lease, ttl_ms: int) -> None:
         """Keep a lease that was just granted."""
         with self._changed:
             self._leases[lease.key] = (lease, ttl_ms)
+            self._due_us[lease.key] = _real.ticks_us() + ttl_ms * 1000 // 3
             if self._thread is None:
                 self._thread = threading.Thread(target=self._keep, name="seeknal-leases", daemon=True)
                 self._thread.start()
@@ -114,7 +121,7 @@ class LeaseKeeper:
         with self._changed:
             kept = self._leases.get(lease.key)
             if kept and kept[0] == lease:
-                del self._leases[lease.key]
+                del self._leases[lease.key], self._due_us[lease.key]
                 self._changed.notify()
 
     def drop_all(self) -> list[Lease]:
@@ -122,6 +129,7 @@ class LeaseKeeper:
         with self._changed:
             leases = [lease for lease, _ in self._leases.values()]
             self._leases.clear()
+            self._due_us.clear()
             self._changed.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -133,12 +141,14 @@ class LeaseKeeper:
         while True:
             with self._changed:
                 if self._leases:
-                    shortest = min(ttl_ms for _, ttl_ms in self._leases.values())
-                    self._changed.wait(shortest / 3000)
+                    self._changed.wait(max(0, min(self._due_us.values()) - _real.ticks_us()) / 1_000_000)
                 if not self._leases:
                     self._thread = None
                     return
-                due = list(self._leases.values())
+                now = _real.ticks_us()
+                due = [kept for key, kept in self._leases.items() if self._due_us[key] <= now]
+                for lease, ttl_ms in due:
+                    self._due_us[lease.key] = now + ttl_ms * 1000 // 3
             for lease, ttl_ms in due:
                 self._renew_one(lease, ttl_ms)
 
