@@ -226,6 +226,16 @@ class IntervalCases:
             backend.get_missing_intervals(NODE, day(1), day(2), schedule, zone)
         assert caught.value.hint
 
+    @clause("INT-9", "ERR-1")
+    @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+    def test_ticks_at_the_ends_of_time(self, backend: StateBackend, zone: str) -> None:
+        """Refused, not overrun."""
+        for start, end in ((datetime.min, datetime(1, 1, 3)), (datetime(9999, 12, 30), datetime.max)):
+            with pytest.raises(IntervalError):
+                backend.get_missing_intervals(NODE, start, end, "@daily", zone)
+        assert backend.get_missing_intervals(NODE, datetime(9997, 1, 1), datetime(9998, 1, 1), "0 0 29 2 *", zone) == []
+        assert backend.get_missing_intervals(NODE, datetime(2, 1, 1), datetime(2, 2, 1), "0 0 29 2 *", zone) == []
+
     @clause("PART-1", "PART-3")
     def test_partitions(self, backend: StateBackend, other: StateBackend, clock: FakeClock) -> None:
         """Sorted by the bytes of their keys; completing one again replaces it whole."""

@@ -144,20 +144,21 @@ class StoreCases:
     @clause("FACT-2")
     def test_dictionaries_are_copied(self, backend: StateBackend) -> None:
         """What is passed and what is returned never reaches the store, empty dictionaries included."""
-        for passed in ({}, {"a": {"b": [1]}}):
-            backend.create_run(f"r{len(passed)}", config=passed, metadata=passed)
-            backend.set_node_state(f"r{len(passed)}", NODE, metadata=passed)
-            backend.add_completed_partition(f"r{len(passed)}", f"n{len(passed)}", "p", metadata=passed)
+        contents: tuple[dict[str, Any], ...] = ({}, {"a": {"b": [1]}})
+        for number, passed in enumerate(contents):
+            backend.create_run(f"r{number}", config=passed, metadata=passed)
+            backend.set_node_state(f"r{number}", NODE, metadata=passed)
+            backend.add_completed_partition(f"r{number}", f"n{number}", "p", metadata=passed)
             before = everything(backend)
             _spoil(passed)
             assert everything(backend) == before
-            _spoil_returned(backend, len(passed))
+            _spoil_returned(backend, number)
             assert everything(backend) == before
             with pytest.raises(ZeroDivisionError), backend.transaction():
-                _spoil_returned(backend, len(passed))
+                _spoil_returned(backend, number)
                 assert everything(backend) == before
-                _spoil(backend.set_node_state(f"r{len(passed)}", NODE).metadata)
-                _spoil_returned(backend, len(passed))
+                _spoil(backend.set_node_state(f"r{number}", NODE).metadata)
+                _spoil_returned(backend, number)
                 assert "spoilt" not in repr(everything(backend))
                 raise ZeroDivisionError
             assert everything(backend) == before

@@ -27,6 +27,12 @@ class StopError(Exception):
     """Raised by a case in the middle of a transaction."""
 
 
+def stop_if(wanted: bool) -> None:
+    """Raise, if that is wanted."""
+    if wanted:
+        raise StopError
+
+
 def write_all_kinds(backend: StateBackend, run_id: str = "new") -> None:
     """Make one change of every kind; run ``r`` exists."""
     backend.create_run(run_id, metadata={"a": 1})
@@ -290,10 +296,8 @@ class TransactionCases:
             backend.create_run("outer")
             inner = backend.begin_transaction()
             backend.create_run("inner")
-            if raises:
-                raise StopError
-        assert not inner.is_active
-        assert not backend.in_transaction
+            stop_if(raises)
+        assert [inner.is_active, backend.in_transaction] == [False, False]
         assert backend.list_runs() == []
         backend.create_run("after")
         assert in_thread(backend.list_runs) == ["after"]
