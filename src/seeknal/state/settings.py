@@ -67,6 +67,7 @@ def load_settings(
     *,
     backend: str | None = None,
     database_url: str | None = None,
+    options: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> StateSettings:
     """Return which store a project uses.
@@ -75,6 +76,7 @@ def load_settings(
         project_path: The directory that holds ``seeknal_project.yml``.
         backend: As given on the command line.
         database_url: As given on the command line.
+        options: Of the backend, instead of the project's ``state_options``.
         environ: The environment; the process's own when ``None``.
 
     Raises:
@@ -98,19 +100,21 @@ def load_settings(
             f"the backend {chosen!r} takes no database URL, but one is set beside it ({_LEVELS[decided_by]})",
             hint="Remove the URL, or set the backend to database.",
         )
-    options = _options_of(document, chosen)
+    chosen_options = (
+        _options_of(document, chosen) if options is None else dict(expanded(options, env, Path(PROJECT_FILE)))
+    )
     if chosen not in ("file", "memory"):
         found = url or next((lower for _, _, lower in levels[at:] if lower), None)
-        if found is None and chosen == "database" and not options.keys() & {"db_path", "url"}:
+        if found is None and chosen == "database" and not chosen_options.keys() & {"db_path", "url"}:
             found = env.get("TURSO_DATABASE_URL") or None
         if found:
-            options.pop("db_path", None)
-            options["url"] = found
+            chosen_options.pop("db_path", None)
+            chosen_options["url"] = found
     return StateSettings(
         project_path=project,
         name=str(document.get("name") or project.name),
         backend=chosen,
-        options=_located(chosen, options, project, env),
+        options=_located(chosen, chosen_options, project, env),
         decided_by=decided_by,
     )
 

@@ -1,0 +1,1 @@
+"""The ``seeknal`` command: one module per command group."""

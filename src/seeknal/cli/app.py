@@ -1,0 +1,116 @@
+"""The console command ``seeknal``: its commands, how errors are told, and exit codes.
+
+0 done, 1 failed, 2 wrong usage or configuration, 3 held by somebody else, 4 store unreachable, 5 store
+corrupt; 130 after Ctrl-C, 141 when nobody reads the output any more.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from seeknal import __version__
+from seeknal.cli import locks, migrate, project, state
+from seeknal.errors import (
+    BackendUnavailableError,
+    ConfigurationError,
+    CorruptStateError,
+    IntervalError,
+    InvalidFieldError,
+    InvalidIdError,
+    LockHeldError,
+    SeeknalError,
+)
+
+EXIT_CODES: tuple[tuple[type[SeeknalError], int], ...] = (
+    (ConfigurationError, 2),
+    (InvalidIdError, 2),
+    (InvalidFieldError, 2),
+    (IntervalError, 2),
+    (LockHeldError, 3),
+    (BackendUnavailableError, 4),
+    (CorruptStateError, 5),
+)
+
+app = typer.Typer(
+    name="seeknal",
+    help="Run data pipelines and look after what they remember: what ran, what is done, what is left.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+state_app = typer.Typer(name="state", help="Look at and look after the state of a project.", no_args_is_help=True)
+app.command("init")(project.init)
+app.command("run")(project.run)
+app.command("migrate-state")(migrate.migrate_state)
+state_app.command("list")(state.list_runs)
+state_app.command("show")(state.show)
+state_app.command("cleanup")(state.cleanup)
+state_app.command("locks")(locks.list_locks)
+state_app.command("unlock")(locks.unlock)
+state_app.command("rollback")(migrate.rollback)
+app.add_typer(state_app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"seeknal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; errors are two lines on stderr.
+
+    Args:
+        arguments: Those of the process when ``None``.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(args=given, prog_name="seeknal", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; let that go nowhere instead of failing again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (KeyboardInterrupt, Abort):
+        sys.stderr.write("error: interrupted\n")
+        return 130
+    except TyperException as error:
+        _tell(error.format_message() or "no command was given", "See `seeknal --help`.")
+        return 2
+    except SeeknalError as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        _tell(str(error), error.hint)
+        return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+    except Exception as error:  # noqa: BLE001 - the last place where it can be told in two lines
+        if "--debug" in given:
+            traceback.print_exc()
+        _tell(f"{type(error).__name__}: {error}", "This is a bug; report it with the output of --debug.")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _tell(message: str, hint: str) -> None:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"hint: {' '.join(hint.split()) or 'Run it again with --debug to see more.'}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

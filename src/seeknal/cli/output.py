@@ -1,0 +1,86 @@
+"""What a command prints: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class Printer:
+    """Prints results and remarks.
+
+    Args:
+        style: The form of results.
+        quiet: Whether remarks are left out.
+    """
+
+    def __init__(self, style: Format = Format.TABLE, *, quiet: bool = False) -> None:
+        self.style = style
+        self.quiet = quiet
+
+    def rows(self, records: Sequence[Any], columns: Sequence[str], *, empty: str) -> None:
+        """Print a list: an array in JSON, one object a line in JSONL, else a table of these columns."""
+        if self.style is Format.JSON:
+            _write(msgspec.json.format(msgspec.json.encode(list(records)), indent=2).decode())
+        elif self.style is Format.JSONL:
+            for record in records:
+                _write(msgspec.json.encode(record).decode())
+        elif not records:
+            self.note(empty)
+        else:
+            _write_table([[shown(_field(record, name)) for name in columns] for record in records], columns)
+
+    def thing(self, record: Any, lines: Sequence[tuple[str, Any]]) -> None:
+        """Print one thing: an object in JSON, else these names and values, one a line."""
+        if self.style is Format.JSON:
+            _write(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
+        elif self.style is Format.JSONL:
+            _write(msgspec.json.encode(record).decode())
+        else:
+            width = max(len(name) for name, _ in lines)
+            for name, value in lines:
+                _write(f"{name:<{width}}  {shown(value)}".rstrip())
+
+    def note(self, text: str) -> None:
+        """Print a remark on stderr, unless ``--quiet``."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+
+
+def shown(value: Any) -> str:
+    """Return a value as one line of text that is safe in any terminal."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, dict | list):
+        return msgspec.json.encode(value).decode()
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+
+
+def _field(record: Any, name: str) -> Any:
+    return record.get(name) if isinstance(record, dict) else getattr(record, name)
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _write_table(rows: list[list[str]], columns: Sequence[str]) -> None:
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for row in [[name.upper() for name in columns], *rows]:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        _write("  ".join(cells).rstrip())

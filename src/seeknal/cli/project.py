@@ -1,0 +1,99 @@
+"""``seeknal init`` and ``seeknal run``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
+from seeknal.cli.output import Format, Printer
+from seeknal.errors import BackendUnavailableError, ConfigurationError
+
+DIRECTORIES = ("seeknal/sources", "seeknal/transforms")
+TEMPLATE = """\
+name: {name}
+version: 1.0.0
+
+# Where the state is kept: file (target/run_state.json), or database (target/state.db).
+state_backend: {backend}
+
+# For a server, name it here; a secret is best read from the environment:
+# database_url: ${{DATABASE_URL}}
+"""
+
+
+def init(
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Begin a project: write seeknal_project.yml and the directories of its nodes."""
+    import json
+
+    from seeknal.state.settings import PROJECT_FILE, edit_project
+    from seeknal.state.url import has_secret
+
+    project = project_path.absolute()
+    path = project / PROJECT_FILE
+    if database_url and has_secret(database_url):
+        raise ConfigurationError(
+            f"a secret does not belong into {PROJECT_FILE}",
+            hint="Pass --database-url '${NAME}' and set the environment variable NAME.",
+        )
+    chosen = backend or ("database" if database_url else "file")
+    try:
+        for name in DIRECTORIES:
+            (project / name).mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE.format(name=json.dumps(project.name), backend=json.dumps(chosen)))
+    except FileExistsError:
+        raise ConfigurationError(
+            f"{path if path.exists() else project} exists already; nothing was overwritten",
+            hint="Edit it, or choose another directory with --project-path.",
+        ) from None
+    except OSError as error:
+        raise BackendUnavailableError(f"cannot write {path}: {error.strerror}", hint="Check the directory.") from error
+    if database_url:
+        edit_project(project, {"database_url": database_url})
+    printer = Printer(output, quiet=quiet)
+    printer.thing({"project_path": str(project), "state_backend": chosen}, [("project", project), ("backend", chosen)])
+    printer.note("next: put nodes into seeknal/ and run them with `seeknal run`")
+
+
+def run(
+    full: Annotated[bool, typer.Option("--full", help="Run every node, also those that are up to date.")] = False,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run the pipeline: what changed or was never finished, and what comes after it."""
+    # Imported here: the runner brings DuckDB, which no other command needs.
+    from importlib import import_module
+
+    load = import_module("seeknal.pipeline.load")
+    execute = import_module("seeknal.runner.execute")
+    printer = Printer(output, quiet=quiet)
+    with opened(project_path, backend, database_url) as store:
+        project = load.load_project(project_path)
+        report = execute.run_project(project, store, full=full, on_event=lambda event: printer.note(str(event)))
+        found = store.get_run(report.run_id)
+        assert found is not None
+        nodes = store.get_all_node_states(report.run_id)
+    if output is not Format.TABLE:
+        import msgspec
+
+        printer.thing({**msgspec.structs.asdict(found), "nodes": nodes}, [])
+    else:
+        printer.rows(list(nodes.values()), ("node_id", "status", "duration_ms", "row_count"), empty="no nodes")
+    if found.status != "success":
+        sys.stderr.write("error: the run did not succeed\nhint: See `seeknal state show` for what failed.\n")
+        raise typer.Exit(1)

@@ -1,0 +1,119 @@
+"""``seeknal state list``, ``show`` and ``cleanup``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
+from seeknal.cli.output import Format, Printer
+from seeknal.errors import NodeNotFoundError, RunNotFoundError
+
+RUN_COLUMNS = ("run_id", "status", "started_at", "finished_at")
+NODE_COLUMNS = ("node_id", "status", "duration_ms", "row_count", "finished_at")
+
+
+def list_runs(
+    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many runs.")] = 20,
+    status: Annotated[str | None, typer.Option("--status", help="Only runs of this status.")] = None,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """List runs, the newest first."""
+    with opened(project_path, backend, database_url) as store:
+        ids = store.list_runs(status=status, newest_first=True, limit=limit)
+        runs = [run for run in map(store.get_run, ids) if run is not None]
+    Printer(output, quiet=quiet).rows(runs, RUN_COLUMNS, empty="no runs")
+
+
+def show(
+    run: Annotated[str | None, typer.Argument(help="The run; the latest when left out.")] = None,
+    node: Annotated[str | None, typer.Argument(help="A node of it.")] = None,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show a run and its nodes, or one node of it."""
+    printer = Printer(output, quiet=quiet)
+    with opened(project_path, backend, database_url) as store:
+        run_id = run if run is not None else next(iter(store.list_runs(newest_first=True, limit=1)), None)
+        found = store.get_run(run_id) if run_id is not None else None
+        if run_id is None or found is None:
+            raise RunNotFoundError(
+                f"there is no run {run_id!a}" if run_id is not None else "there are no runs yet",
+                hint="List what there is with `seeknal state list`, or run the pipeline with `seeknal run`.",
+                run_id=run_id or "",
+            )
+        if node is not None:
+            state = store.get_node_state(run_id, node)
+            if state is None:
+                raise NodeNotFoundError(
+                    f"run {run_id!a} has no node {node!a}",
+                    hint=f"List its nodes with `seeknal state show {run_id}`.",
+                    run_id=run_id,
+                    node_id=node,
+                )
+            printer.thing(state, _fields(state))
+            return
+        nodes = store.get_all_node_states(run_id)
+    if output is not Format.TABLE:
+        import msgspec
+
+        printer.thing({**msgspec.structs.asdict(found), "nodes": nodes}, [])
+        return
+    printer.thing(found, _fields(found))
+    sys.stdout.write("\n")
+    printer.rows(list(nodes.values()), NODE_COLUMNS, empty="no nodes")
+
+
+def cleanup(
+    days: Annotated[int, typer.Option("--days", min=0, help="Delete runs that finished longer ago.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Delete old finished runs; never a node's newest success, nor completed intervals or partitions.
+
+    On a terminal it shows what would go and asks; elsewhere it does not ask.
+    """
+    printer = Printer(output, quiet=quiet)
+    is_asked = not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty()
+    with opened(project_path, backend, database_url) as store:
+        age = timedelta(days=days)
+        if is_asked:
+            preview = store.cleanup(older_than=age, dry_run=True)
+            for run_id in preview.deleted:
+                sys.stderr.write(f"would delete {run_id}\n")
+            if preview.deleted and not typer.confirm(f"Delete {len(preview.deleted)} runs?", err=True):
+                printer.note("nothing was deleted")
+                return
+        report = store.cleanup(older_than=age, dry_run=dry_run)
+    if output is not Format.TABLE:
+        printer.thing(report, [])
+        return
+    verb = "would delete" if dry_run else "deleted"
+    for run_id in report.deleted:
+        sys.stdout.write(f"{verb} {run_id}\n")
+    for run_id, reason in report.kept.items():
+        printer.note(f"kept {run_id}: {reason}")
+    printer.note(f"{verb} {len(report.deleted)} runs, kept {len(report.kept)}")
+
+
+def _fields(record: Any) -> list[tuple[str, Any]]:
+    return [(name, getattr(record, name)) for name in record.__struct_fields__ if name != "sequence"]
