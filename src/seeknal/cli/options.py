@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seeknal.cli.output import Format
-from seeknal.state.contract import StateBackend
+
+if TYPE_CHECKING:
+    from seeknal.state.contract import StateBackend
 
 ProjectPath = Annotated[Path, typer.Option("--project-path", "-p", help="Directory of seeknal_project.yml.")]
 Backend = Annotated[str | None, typer.Option("--backend", help="Backend: file, database, or a registered one.")]

@@ -8,8 +8,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import msgspec
-
 
 class Format(StrEnum):
     """How results are printed."""
@@ -34,10 +32,10 @@ class Printer:
     def rows(self, records: Sequence[Any], columns: Sequence[str], *, empty: str) -> None:
         """Print a list: an array in JSON, one object a line in JSONL, else a table of these columns."""
         if self.style is Format.JSON:
-            _write(msgspec.json.format(msgspec.json.encode(list(records)), indent=2).decode())
+            _write(_json(list(records), indent=2))
         elif self.style is Format.JSONL:
             for record in records:
-                _write(msgspec.json.encode(record).decode())
+                _write(_json(record))
         elif not records:
             self.note(empty)
         else:
@@ -46,9 +44,9 @@ class Printer:
     def thing(self, record: Any, lines: Sequence[tuple[str, Any]]) -> None:
         """Print one thing: an object in JSON, else these names and values, one a line."""
         if self.style is Format.JSON:
-            _write(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
+            _write(_json(record, indent=2))
         elif self.style is Format.JSONL:
-            _write(msgspec.json.encode(record).decode())
+            _write(_json(record))
         else:
             width = max(len(name) for name, _ in lines)
             for name, value in lines:
@@ -67,8 +65,15 @@ def shown(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, dict | list):
-        return msgspec.json.encode(value).decode()
+        return _json(value)
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+
+
+def _json(value: Any, *, indent: int = -1) -> str:
+    # Imported here: --version and --help print no JSON.
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
 
 
 def _field(record: Any, name: str) -> Any:
