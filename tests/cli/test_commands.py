@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from seeknal.cli.app import main
+from seeknal.errors import SupersededError
 from seeknal.state.backend import StateBackendFactory, create_state_backend, open_state_backend
 from seeknal.state.file.backend import FileStateBackend
 
@@ -174,3 +175,16 @@ def test_a_held_lock_stops_a_migration(filled, elsewhere):
     with open_state_backend(filled) as store:
         store.acquire_lock("run_1")
         assert main(["migrate-state", "--backend", "elsewhere", "--no-dry-run"]) == 3
+
+
+def test_a_migration_that_was_killed_in_the_middle_is_undone(filled, elsewhere, monkeypatch):
+    monkeypatch.setattr("seeknal.cli.migrate._point_project_at", lambda *_: None)
+    assert main(["migrate-state", "--backend", "elsewhere", "--no-dry-run"]) == 0
+    with open_state_backend(filled) as store, pytest.raises(SupersededError):
+        store.create_run("refused")
+    assert main(["state", "rollback"]) == 0
+    with open_state_backend(filled) as store, pytest.raises(SupersededError):
+        store.create_run("still refused")
+    assert main(["state", "rollback", "--no-dry-run"]) == 0
+    with open_state_backend(filled) as store:
+        store.create_run("goes on")

@@ -109,3 +109,18 @@ def test_after_a_rollback_only_what_is_new_is_copied(source, target):
     report = transfer(source, target, target_where="there")
     assert report.counts.runs == 1
     assert digest_of(source) == digest_of(target)
+
+
+def test_a_copy_that_was_killed_goes_on(source, target, monkeypatch):
+    monkeypatch.setattr("seeknal.state.transfer._Copied.remove_from", lambda *_: None)
+    store_id = source.read_store().store_id
+
+    def kill(counts):
+        if counts.node_states > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transfer(source, target, target_where="there", batch_rows=2, on_progress=kill)
+    target.write_successor(store_id, None)
+    transfer(source, target, target_where="there", batch_rows=2)
+    assert digest_of(source) == digest_of(target)

@@ -111,8 +111,18 @@ def rollback(
     )
     with ExitStack() as stack:
         theirs = _open(stack, old)
-        ours = _open(stack, current)
         info = theirs.read_store()
+        if (old.backend, old.options) == (current.backend, current.options) and info.superseded_by:
+            # The migration was killed after it had closed the source, before it pointed the project elsewhere.
+            if not dry_run:
+                theirs.write_successor(info.store_id, None)
+                _record_path(current.project_path).unlink(missing_ok=True)
+            shown = {"from": info.superseded_by, "to": old.where, "dry_run": dry_run, "discarded": []}
+            printer.thing(shown, [("from", info.superseded_by), ("to", old.where)])
+            if dry_run:
+                printer.note("nothing was changed; run it again with --no-dry-run")
+            return
+        ours = _open(stack, current)
         if (old.backend, old.options) == (current.backend, current.options) or not info.superseded_by:
             raise TransferError(f"{old.where} is current already", hint="There is nothing to go back to.")
         if ours.read_store().store_id != info.store_id:

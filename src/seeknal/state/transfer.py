@@ -16,7 +16,15 @@ import msgspec
 from seeknal.errors import CapabilityError, TransferError
 from seeknal.model.codec import encode
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
-from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, PartitionCompleted, PartitionRestated, Work
+from seeknal.state.batch import (
+    Batch,
+    IntervalCompleted,
+    IntervalRestated,
+    NodeKey,
+    PartitionCompleted,
+    PartitionRestated,
+    Work,
+)
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import held
 from seeknal.state.record_backend import RecordStateBackend
@@ -123,7 +131,7 @@ def transfer(
 
     Args:
         source: The store to copy, open.
-        target: An empty one, or a former copy of this source in which nothing was written since.
+        target: An empty one, or a former or unfinished copy of this source; only what it lacks is copied.
         target_where: The target in words, without secrets; the source names it to its writers.
         batch_rows: Rows per commit.
         on_progress: Called after each commit with what was copied so far.
@@ -148,8 +156,8 @@ def transfer(
     copied = _Copied()
     is_switched = False
     try:
-        if target_info.superseded_by is not None:
-            target.write_successor(target_info.store_id, None)
+        # Under the source's identity from the start: what a kill leaves here is then known as a part of a copy.
+        target.write_successor(source_info.store_id, None)
         for batch in _batches(source, target, batch_rows):
             copied.add(batch)
             target.commit(batch)
@@ -169,15 +177,13 @@ def transfer(
                 "the copy is not equal to the source; somebody wrote to one of them meanwhile",
                 hint="Stop what writes to them, then migrate again. Nothing has changed.",
             )
-        target.write_successor(source_info.store_id, None)
     except BaseException:
         try:
             if is_switched:
                 source.write_successor(source_info.store_id, None)
         finally:
             copied.remove_from(target)
-            if target_info.superseded_by is not None:
-                target.write_successor(target_info.store_id, target_info.superseded_by)
+            target.write_successor(target_info.store_id, target_info.superseded_by)
         raise
     return TransferReport(counts=counts, digest=digest, store_id=source_info.store_id)
 
@@ -186,11 +192,13 @@ class _Copied:
     """What was put into the target, so that it can be taken out again."""
 
     def __init__(self) -> None:
-        self.runs: list[str] = []
+        self.runs: dict[str, None] = {}
+        self.nodes: list[NodeKey] = []
         self.work: list[Work] = []
 
     def add(self, batch: Batch) -> None:
-        self.runs += [run.run_id for run in batch.runs]
+        self.runs.update((run.run_id, None) for run in batch.runs)
+        self.nodes += [(state.run_id, state.node_id) for state in batch.nodes if state.run_id not in self.runs]
         for work in batch.work:
             if isinstance(work, IntervalCompleted):
                 self.work.append(IntervalRestated(work.node_id, work.start, work.end))
@@ -198,8 +206,11 @@ class _Copied:
                 self.work.append(PartitionRestated(work.state.node_id, work.state.partition))
 
     def remove_from(self, target: RecordStateBackend) -> None:
-        for first in range(0, len(self.runs), BATCH_ROWS):
-            target.commit(Batch(deleted_runs=self.runs[first : first + BATCH_ROWS]))
+        runs = list(self.runs)
+        for first in range(0, len(runs), BATCH_ROWS):
+            target.commit(Batch(deleted_runs=runs[first : first + BATCH_ROWS]))
+        for first in range(0, len(self.nodes), BATCH_ROWS):
+            target.commit(Batch(deleted_nodes=self.nodes[first : first + BATCH_ROWS]))
         for first in range(0, len(self.work), BATCH_ROWS):
             target.commit(Batch(work=self.work[first : first + BATCH_ROWS]))
 
@@ -208,14 +219,18 @@ def _batches(source: RecordStateBackend, target: RecordStateBackend, rows: int) 
     """Yield what the target lacks; it holds nothing that the source does not hold equally."""
     known = set(target.read_run_ids(None, newest_first=False, limit=None))
     done = {(type(record), encode(record)) for record in _work_of(target)}
+    present: dict[str, NodeState] = {}
     batch, size = Batch(), 0
     for record in records(source):
         if isinstance(record, RunState | NodeState):
-            if record.run_id in known:
-                continue
             if isinstance(record, RunState):
+                present = target.read_nodes(record.run_id) if record.run_id in known else {}
+                if record.run_id in known:
+                    continue
                 batch.runs.append(record)
                 batch.run_versions[record.run_id] = 0
+            elif record.node_id in present:
+                continue
             else:
                 batch.nodes.append(record)
         elif (type(record), encode(record)) in done:
@@ -240,8 +255,9 @@ def _target_problem(source: RecordStateBackend, target: RecordStateBackend) -> s
     if ours != theirs:
         return "the target already holds another state"
     for run_id in target.read_run_ids(None, newest_first=False, limit=None):
-        is_same = source.read_run(run_id) == target.read_run(run_id)
-        if not is_same or source.read_nodes(run_id) != target.read_nodes(run_id):
+        nodes = source.read_nodes(run_id)
+        is_part = all(nodes.get(node_id) == state for node_id, state in target.read_nodes(run_id).items())
+        if not is_part or source.read_run(run_id) != target.read_run(run_id):
             return f"the target is a former copy of the source, but run {run_id!a} differs there"
     done = {encode(record) for record in _work_of(source)}
     for record in _work_of(target):
