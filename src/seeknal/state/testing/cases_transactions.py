@@ -305,13 +305,14 @@ class TransactionCases:
     @clause("TX-10")
     def test_in_transaction(self, backend: StateBackend, other: StateBackend) -> None:
         """True inside, at any depth, of this instance only."""
-        assert not backend.in_transaction
+        seen = [backend.in_transaction]
         with backend.transaction() as transaction:
-            assert transaction.is_active
+            active = transaction.is_active
             with backend.transaction():
-                assert backend.in_transaction
-            assert backend.in_transaction
-            assert not other.in_transaction
+                seen.append(backend.in_transaction)
+            seen += [backend.in_transaction, other.in_transaction]
+        assert active
+        assert seen == [False, True, True, False]
         assert [transaction.is_active, backend.in_transaction] == [False, False]
 
     @clause("TX-11", "TX-12", "TX-13")
