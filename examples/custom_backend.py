@@ -38,9 +38,11 @@ from seeknal.state.backend import StateBackend
 from seeknal.state.batch import IntervalCompleted, IntervalRestated
 from seeknal.state.grants import granted, renewed
 from seeknal.state.image import LockEntry
-from seeknal.state.lease import Lease, LeaseKeeper, LockKey, lost, new_owner
-from seeknal.state.transaction import backoff, ended
+from seeknal.state.lease import Lease, LeaseKeeper, LockKey, held, lost, new_owner
+from seeknal.state.transaction import BegunTransaction, Transaction, backoff, ended
 from seeknal.state.unit import changed_intervals
+
+MOST_MS = 366 * 24 * 3600 * 1000
 
 
 @dataclass
@@ -301,6 +303,9 @@ class CustomBackend(StateBackend):
     def transaction(self, lease: Lease | None = None) -> Block:
         return Block(self, lease)
 
+    def begin_transaction(self) -> Transaction:
+        return BegunTransaction(Block(self, None, in_order=True))
+
     @property
     def in_transaction(self) -> bool:
         return bool(self._blocks())
@@ -332,10 +337,28 @@ class CustomBackend(StateBackend):
     def acquire_lock(
         self, run_id: str, node_id: str | None = None, timeout_ms: int = 5000, *, ttl_ms: int = 30_000
     ) -> bool:
+        return self._acquire(run_id, node_id, timeout_ms, ttl_ms) is not None
+
+    @contextmanager
+    def lock(
+        self, run_id: str, node_id: str | None = None, timeout_ms: int = 5000, *, ttl_ms: int = 30_000
+    ) -> Iterator[Lease]:
+        lease = self._acquire(run_id, node_id, timeout_ms, ttl_ms)
+        if lease is None:
+            raise held(run_id, node_id, self._holder(run_id, node_id))
+        try:
+            yield lease
+        finally:
+            self._keeper.drop(lease)
+            self._free(lease)  # this very lease: if it was lost, whoever holds the lock now keeps it
+
+    def _acquire(self, run_id: str, node_id: str | None, timeout_ms: int, ttl_ms: int) -> Lease | None:
         key = _key(run_id, node_id)
         for name, value, least in (("timeout_ms", timeout_ms, 0), ("ttl_ms", ttl_ms, 1)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InvalidFieldError(f"{name} is {value!r}", hint=f"Pass an int, {least} or more.", field=name)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_MS:
+                raise InvalidFieldError(
+                    f"{name} is {value!r}", hint=f"Pass an int from {least} to {MOST_MS}.", field=name
+                )
         owner = new_owner()
         deadline = self.clock.ticks_us() + timeout_ms * 1000
         for pause in backoff():
@@ -344,11 +367,12 @@ class CustomBackend(StateBackend):
                 entry = granted(self.store.locks.get(key), key, owner, ttl_ms, self.clock)
                 self.store.locks[key] = entry
             if entry.holder.owner == owner:
-                self._keeper.add(Lease(run_id, node_id, entry.holder.token, owner), ttl_ms)
-                return True
+                lease = Lease(run_id, node_id, entry.holder.token, owner)
+                self._keeper.add(lease, ttl_ms)
+                return lease
             left = (deadline - self.clock.ticks_us()) / 1_000_000
             if left <= 0:
-                return False
+                return None
             self.clock.sleep(min(pause, left))
         raise AssertionError("the pauses never end")
 
@@ -404,9 +428,14 @@ class CustomBackend(StateBackend):
 
 
 class Block:
-    """A transaction, or a savepoint inside one: a copy of the records, merged into them at the end."""
+    """A transaction, or a savepoint inside one: a copy of the records, merged into them at the end.
 
-    def __init__(self, backend: CustomBackend, lease: Lease | None) -> None:
+    A ``with`` block is left once: what is open inside ends with it. One that was begun without a block can be
+    ended ``in_order`` later.
+    """
+
+    def __init__(self, backend: CustomBackend, lease: Lease | None, *, in_order: bool = False) -> None:
+        self._in_order = in_order
         self._backend = backend
         self._leases = [lease] if lease else []
         self._thread: int | None = None
@@ -432,6 +461,8 @@ class Block:
             raise TransactionError("a transaction belongs to the thread that opened it", hint="End it in that thread.")
         blocks = self._backend._blocks()
         inner = blocks[blocks.index(self) + 1 :]
+        if inner and self._in_order:
+            raise TransactionError("an inner transaction is still open", hint="End the inner one first.")
         del blocks[blocks.index(self) :]
         for block in (self, *inner):
             block.is_active = False
