@@ -98,4 +98,4 @@ locks = Table(
     Column("is_free", Integer, nullable=False),
     Column("reason", Text, nullable=False),
 )
-"""``node_id`` is empty for the lock of a run; ``expires_us`` is in ticks. Rows outlive runs: a token never goes back."""
+"""``node_id`` is empty for the lock of a run; ``expires_us`` is in ticks. Rows outlive runs."""
