@@ -1,0 +1,75 @@
+"""Schedules: ticks against a walk through every minute, across changes of the clocks."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seeknal.model.intervals import Interval
+from seeknal.model.schedule import as_schedule, missing_ticks
+
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"]
+EXPRESSIONS = ["@hourly", "@daily", "*/15 * * * *", "0 */6 * * *", "30 2 * * *", "0 9 * * 1-5", "15,45 1 * * *"]
+
+# Around both changes of the clocks of those zones in 2024, and a quiet month.
+days = st.sampled_from([(3, 9), (3, 30), (4, 6), (10, 5), (10, 26), (11, 2), (6, 1)])
+spans = st.tuples(days, st.integers(0, 36 * 60), st.integers(1, 36 * 60)).map(
+    lambda drawn: (
+        datetime(2024, *drawn[0], tzinfo=UTC) + timedelta(minutes=drawn[1]),
+        datetime(2024, *drawn[0], tzinfo=UTC) + timedelta(minutes=drawn[1] + drawn[2]),
+    )
+)
+schedules = st.builds(as_schedule, st.sampled_from(EXPRESSIONS), st.sampled_from(ZONES))
+
+
+@given(schedules, spans)
+def test_ticks_touch_and_begin_at_firings(schedule, span):
+    start, end = span
+    ticks = list(schedule.ticks(start, end))
+    assert all(start <= tick.start < tick.end <= end for tick in ticks)
+    assert all(before.end == after.start for before, after in pairwise(ticks))
+    firings = [moment for moment in islice(schedule.firings(start - timedelta(days=4)), 2000) if start <= moment <= end]
+    assert [tick.start for tick in ticks] == firings[:-1]
+    assert [tick.end for tick in ticks] == firings[1:]
+
+
+@given(schedules, spans)
+def test_the_last_firing_is_the_one_that_comes_out_going_forward(schedule, span):
+    at, _ = span
+    forward = [moment for moment in islice(schedule.firings(at - timedelta(days=5)), 2000) if moment <= at]
+    assert schedule.last_firing(at) == forward[-1]
+
+
+@given(schedules, spans, st.lists(st.tuples(st.integers(-300, 2500), st.integers(1, 600)), max_size=5))
+def test_missing_ticks_are_those_not_fully_done(schedule, span, done):
+    start, end = span
+    completed = [
+        Interval(start + timedelta(minutes=first), start + timedelta(minutes=first + length)) for first, length in done
+    ]
+    covered = {
+        moment
+        for interval in completed
+        for moment in range(
+            int(interval.start.timestamp()) // 60, int(interval.end.timestamp()) // 60
+        )
+    }  # fmt: skip
+
+    def is_done(tick):
+        return all(
+            minute in covered for minute in range(int(tick.start.timestamp()) // 60, int(tick.end.timestamp()) // 60)
+        )
+
+    wanted = [tick for tick in schedule.ticks(start, end) if not is_done(tick)]
+    assert list(missing_ticks(completed, start, end, schedule)) == wanted
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_days_are_local_days(zone):
+    schedule = as_schedule("@daily", zone)
+    ticks = list(schedule.ticks(datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)))
+    assert 364 <= len(ticks) <= 366
+    assert {tick.start.astimezone(ZoneInfo(zone)).strftime("%H:%M") for tick in ticks} == {"00:00"}
+    assert len({tick.start.astimezone(ZoneInfo(zone)).date() for tick in ticks}) == len(ticks)
