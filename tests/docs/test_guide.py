@@ -312,7 +312,8 @@ def test_closing_releases_the_lock(kind: str, project: Project, names: dict[str,
     names["backend"] = names["file_backend" if kind == "file" else "db_backend"]
     follow(USE, names)
     follow(LOCK, names)
-    names["backend"].close()
+    names["file_backend"].close()
+    names["db_backend"].close()
     follow(CREATE, names)
     names["backend"] = names["file_backend" if kind == "file" else "db_backend"]
     assert names["backend"].list_locks() == []
