@@ -1,0 +1,121 @@
+"""The recorder of one node: a block that becomes a node state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from seeknal.errors import SeeknalError, TransactionError
+from seeknal.model.intervals import Interval, as_interval
+from seeknal.model.records import NodeState
+from seeknal.model.status import NodeStatus
+from seeknal.state.contract import StateBackend
+
+T = TypeVar("T")
+
+
+class Recording(Protocol):
+    """What a node needs of the run that it belongs to."""
+
+    run_id: str
+    backend: StateBackend
+
+    def write(self, change: Callable[[], T]) -> T:
+        """Run ``change`` in a transaction under the lease of the run."""
+
+
+class NodeRecorder:
+    """One execution of a node, entered once; made by `RunRecorder.node`.
+
+    What it is told is written when the block ends, in one transaction with the final status.
+
+    Attributes:
+        row_count: How many rows the node produced.
+        fingerprint: What the node is made of.
+        metadata: Merged into the metadata of the node state.
+        attempt: Counted from 1 within the run.
+    """
+
+    def __init__(self, run: Recording, node_id: str, fingerprint: str | None = None) -> None:
+        self.node_id = node_id
+        self.row_count: int | None = None
+        self.fingerprint = fingerprint
+        self.metadata: dict[str, Any] = {}
+        self.attempt = 0
+        self._run = run
+        self._cached: NodeState | None = None
+        self._done: list[Interval] = []
+
+    def __enter__(self) -> Self:
+        if self.attempt:
+            raise TransactionError("a node block is entered once", hint="Call run.node() again.")
+
+        def begin() -> int:
+            found = self._run.backend.get_node_state(self._run.run_id, self.node_id)
+            attempt = 1 if found is None or found.status is NodeStatus.PENDING else found.attempt + 1
+            self._set(
+                status="running", attempt=attempt, error_message=None, row_count=None, fingerprint=self.fingerprint
+            )
+            return attempt
+
+        self.attempt = self._run.write(begin)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._run.write(self._succeed)
+            return
+        try:
+            self._run.write(lambda: self._set(status="failed", error_message=describe(error)))
+        except SeeknalError as refused:
+            error.add_note(f"The failure of {self.node_id} could not be recorded: {refused}")
+
+    def is_current(self, fingerprint: str | None = None) -> bool:
+        """Return whether the newest success of the node has this fingerprint; its own when none is given."""
+        return current_state(self._run.backend, self.node_id, fingerprint or self.fingerprint) is not None
+
+    def skip_cached(self) -> None:
+        """Let the block end as ``cached``, with the fingerprint and row count of the newest success.
+
+        Raises:
+            TransactionError: The node has never succeeded.
+        """
+        self._cached = self._run.backend.get_latest_node_state(self.node_id, "success")
+        if self._cached is None:
+            raise TransactionError(f"{self.node_id} has never succeeded", hint="Ask is_current() first.")
+
+    def complete_interval(self, start: datetime, end: datetime) -> None:
+        """Record ``[start, end)`` as completed, together with the success of the node.
+
+        Raises:
+            IntervalError: ``end <= start``.
+        """
+        self._done.append(as_interval(start, end))
+
+    def _succeed(self) -> None:
+        for span in self._done:
+            self._run.backend.add_completed_interval(self._run.run_id, self.node_id, span.start, span.end)
+        if self._cached is not None:
+            self._set(status="cached", row_count=self._cached.row_count, fingerprint=self._cached.fingerprint)
+        else:
+            self._set(status="success", row_count=self.row_count, fingerprint=self.fingerprint)
+
+    def _set(self, **fields: Any) -> None:
+        self._run.backend.set_node_state(self._run.run_id, self.node_id, metadata=self.metadata, **fields)
+
+
+def current_state(backend: StateBackend, node_id: str, fingerprint: str | None) -> NodeState | None:
+    """Return the newest success of a node if it has this fingerprint, else ``None``."""
+    state = backend.get_latest_node_state(node_id, "success")
+    return state if state is not None and fingerprint is not None and state.fingerprint == fingerprint else None
+
+
+def describe(error: BaseException) -> str:
+    """Return the message of an exception, or its class where it has none."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "cancelled"
+    return str(error) or type(error).__name__

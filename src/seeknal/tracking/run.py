@@ -1,0 +1,126 @@
+"""The recorder of one run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+from uuid import uuid4
+
+from seeknal.clock import Clock
+from seeknal.errors import SeeknalError
+from seeknal.state.contract import StateBackend
+from seeknal.state.lease import Lease
+from seeknal.tracking.node import NodeRecorder, current_state, describe
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RunRecorder:
+    """A run that is being recorded; made by `track_run`. Safe from threads.
+
+    Every write commits only while ``lease`` is held: a process that slept through its expiry gets
+    `LeaseLostError` and changes nothing.
+    """
+
+    def __init__(self, backend: StateBackend, run_id: str, lease: Lease) -> None:
+        self.backend = backend
+        self.run_id = run_id
+        self.lease = lease
+
+    def write(self, change: Callable[[], T]) -> T:
+        """Run ``change`` in a transaction under the lease of this run; conflicts repeat it.
+
+        Raises:
+            LeaseLostError: The lock of the run is no longer held; nothing was written.
+        """
+        return self.backend.run_transaction(change, lease=self.lease)
+
+    def node(self, node_id: str, fingerprint: str | None = None) -> NodeRecorder:
+        """Return a block that records one execution of a node."""
+        return NodeRecorder(self, node_id, fingerprint)
+
+    def task(self, node_id: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Decorate a function: each call records one execution of the node."""
+
+        def decorate(function: Callable[P, T]) -> Callable[P, T]:
+            @functools.wraps(function)
+            def recorded(*args: P.args, **kwargs: P.kwargs) -> T:
+                with self.node(node_id):
+                    return function(*args, **kwargs)
+
+            return recorded
+
+        return decorate
+
+    def is_current(self, node_id: str, fingerprint: str) -> bool:
+        """Return whether the newest success of the node has this fingerprint."""
+        return current_state(self.backend, node_id, fingerprint) is not None
+
+    def skip_if_current(self, node_id: str, fingerprint: str) -> bool:
+        """Record the node as ``cached`` if its newest success has this fingerprint; return whether it has."""
+
+        def skip() -> bool:
+            state = current_state(self.backend, node_id, fingerprint)
+            if state is not None:
+                self.backend.set_node_state(
+                    self.run_id, node_id, status="cached", row_count=state.row_count, fingerprint=fingerprint
+                )
+            return state is not None
+
+        return self.write(skip)
+
+    def skip(self, node_id: str, reason: str) -> None:
+        """Record that the node did not run, and why (metadata key ``reason``)."""
+        self.write(
+            lambda: self.backend.set_node_state(self.run_id, node_id, status="skipped", metadata={"reason": reason})
+        )
+
+
+@contextmanager
+def track_run(
+    backend: StateBackend,
+    run_id: str | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    timeout_ms: int = 0,
+) -> Iterator[RunRecorder]:
+    """Record the block as a run, under the lock of the run.
+
+    It ends as ``success``; as ``failed`` when the block raises, with the message under the metadata key
+    ``error_message``; as ``cancelled`` on ``KeyboardInterrupt`` and ``SystemExit``. The exception is raised again.
+
+    Args:
+        backend: An initialized store.
+        run_id: A new id, like ``run_20240110_120000_ab12``, when ``None``.
+        config: What the run was started with.
+        metadata: Anything else.
+        timeout_ms: How long to wait for the lock.
+
+    Raises:
+        LockHeldError: Somebody else holds the lock of this run.
+        ConcurrencyError: The run exists already.
+    """
+    chosen = new_run_id(backend.clock) if run_id is None else run_id
+    with backend.lock(chosen, timeout_ms=timeout_ms) as lease:
+        run = RunRecorder(backend, chosen, lease)
+        run.write(lambda: backend.create_run(chosen, config=config, metadata=metadata))
+        try:
+            yield run
+        except BaseException as error:
+            status = "cancelled" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            message = {"error_message": describe(error)}
+            try:
+                run.write(lambda: backend.update_run(chosen, status=status, metadata=message))
+            except SeeknalError as refused:
+                error.add_note(f"The end of run {chosen} could not be recorded: {refused}")
+            raise
+        run.write(lambda: backend.update_run(chosen, status="success"))
+
+
+def new_run_id(clock: Clock) -> str:
+    """Return an id that sorts by time and is not used twice, like ``run_20240110_120000_ab12``."""
+    return f"run_{clock.now():%Y%m%d_%H%M%S}_{uuid4().hex[:4]}"

@@ -1,0 +1,113 @@
+"""The recorder: what a block does is what the store says."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from seeknal.errors import LeaseLostError, LockHeldError
+from seeknal.state.memory import MemoryStateBackend, MemoryStore
+from seeknal.tracking import recover_dead_runs, track_run
+
+
+@pytest.fixture
+def backend():
+    with MemoryStateBackend() as opened:
+        yield opened
+
+
+def test_a_run_and_its_nodes_are_recorded(backend):
+    with track_run(backend, "r", config={"a": 1}) as run:
+        with run.node("clean") as node:
+            assert backend.get_node_state("r", "clean").status == "running"
+            node.row_count, node.fingerprint, node.metadata["k"] = 3, "f", "v"
+            node.complete_interval(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC))
+        run.skip("later", "not today")
+    state = backend.get_node_state("r", "clean")
+    assert (state.status, state.row_count, state.fingerprint, state.metadata) == ("success", 3, "f", {"k": "v"})
+    assert state.duration_ms is not None
+    assert len(backend.get_completed_intervals("clean")) == 1
+    assert backend.get_node_state("r", "later").metadata == {"reason": "not today"}
+    assert backend.get_run("r").status == "success"
+    assert backend.list_locks() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "cancelled"), (SystemExit(), "cancelled")]
+)
+def test_an_exception_fails_the_node_and_ends_the_run(backend, error, status):
+    with pytest.raises(type(error)), track_run(backend, "r") as run, run.node("n") as node:  # noqa: PT012
+        node.complete_interval(datetime(2024, 1, 1), datetime(2024, 1, 2))
+        raise error
+    message = "no" if status == "failed" else "cancelled"
+    assert backend.get_run("r").status == status
+    assert backend.get_metadata("r") == {"error_message": message}
+    assert backend.get_node_state("r", "n").error_message == message
+    assert backend.get_completed_intervals("n") == []
+
+
+def test_attempts_are_counted_and_a_later_success_clears_the_error(backend):
+    with track_run(backend, "r") as run:
+        with pytest.raises(ValueError, match="no"), run.node("n"):
+            raise ValueError("no")
+        with run.node("n") as node:
+            assert node.attempt == 2
+    state = backend.get_node_state("r", "n")
+    assert (state.attempt, state.status, state.error_message) == (2, "success", None)
+
+
+def test_a_current_node_can_be_skipped_both_ways(backend):
+    with track_run(backend, "one") as run, run.node("n", "f") as node:
+        assert not node.is_current()
+        node.row_count = 7
+    with track_run(backend, "two") as run:
+        assert run.is_current("n", "f")
+        assert not run.skip_if_current("n", "g")
+        assert run.skip_if_current("n", "f")
+    with track_run(backend, "three") as run, run.node("n") as node:
+        assert node.is_current("f")
+        node.skip_cached()
+    for run_id in ("two", "three"):
+        state = backend.get_node_state(run_id, "n")
+        assert (state.status, state.row_count, state.fingerprint) == ("cached", 7, "f")
+
+
+def test_a_held_run_is_refused(backend):
+    with track_run(backend, "r"), pytest.raises(LockHeldError), track_run(backend, "r"):
+        pass
+
+
+def test_a_recorder_that_lost_its_lease_writes_nothing(backend):
+    with pytest.raises(LeaseLostError), track_run(backend, "r") as run, run.node("n"):
+        backend.break_lock("r", reason="it sleeps")
+    assert backend.get_run("r").status == "running"
+    assert backend.get_node_state("r", "n").status == "running"
+
+
+def test_threads_record_nodes_of_one_run(backend):
+    with track_run(backend, "r") as run, ThreadPoolExecutor(4) as pool:
+        for number in range(20):
+            pool.submit(run.task(f"n{number}")(lambda: None))
+    assert {state.status for state in backend.get_all_node_states("r").values()} == {"success"}
+    assert len(backend.list_nodes("r")) == 20
+
+
+def test_nested_nodes_are_recorded_apart(backend):
+    with track_run(backend, "r") as run, run.node("outer"), run.node("inner"):
+        pass
+    assert backend.list_nodes("r") == ["inner", "outer"]
+
+
+def test_dead_runs_are_failed_and_living_ones_left_alone():
+    store = MemoryStore()
+    with MemoryStateBackend(store) as one, MemoryStateBackend(store) as other:
+        one.create_run("dead")
+        one.set_node_state("dead", "n", status="running")
+        with track_run(one, "alive"):
+            assert recover_dead_runs(other) == ["dead"]
+            assert recover_dead_runs(other) == []
+        assert one.get_run("dead").status == "failed"
+        assert one.get_node_state("dead", "n").status == "failed"
+        assert one.get_run("alive").status == "success"
