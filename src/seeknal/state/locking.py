@@ -51,6 +51,12 @@ class LockVerbs(RecordStore):
                     hint=f"Pass {field} as an int.",
                     field=field,
                 )
+        if ttl_ms > MAX_TTL_MS:
+            raise InvalidFieldError(
+                f"ttl_ms is {ttl_ms}; at most {MAX_TTL_MS}, a year, is allowed",
+                hint="A lease is renewed while its owner lives; a short time to live will do.",
+                field="ttl_ms",
+            )
         self._check_open()
         owner = new_owner()
         deadline = self.clock.ticks_us() + timeout_ms * 1000
@@ -88,16 +94,6 @@ class LockVerbs(RecordStore):
             raise InvalidFieldError("reason is empty", hint="Say why the lock is broken.", field="reason")
         self._check_open()
         return self.seize_lock(key, reason)
-
-    def _lease(self, run_id: str, node_id: str | None) -> Lease | None:
-        """Return the lease that this instance keeps: without asking the store, and never somebody else's."""
-        return self._keeper.get((run_id, node_id))
-
-    def _give_back(self, lease: Lease) -> None:
-        """End a lease; nothing happens if it was lost or the instance was closed, which ended it."""
-        self._keeper.drop(lease)
-        if not self._closed:
-            self.free_lock(lease)
 
     def _forget_leases(self, run_id: str) -> None:
         """Stop keeping the leases of a run whose locks a commit has freed."""
