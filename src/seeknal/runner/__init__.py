@@ -1,0 +1,1 @@
+"""Run a project's nodes incrementally; everything durable goes through `seeknal.tracking`."""
