@@ -54,6 +54,7 @@ class Database:
             poolclass=QueuePool,
             pool_size=KEPT_CONNECTIONS,
             max_overflow=-1,
+            pool_use_lifo=True,  # the connection used last still has the pages in its cache
             pool_reset_on_return=None,  # a transaction never outlives the call that began it
             # No implicit transactions: a single statement commits itself, the rest says BEGIN.
             connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 0},
