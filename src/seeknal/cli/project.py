@@ -10,7 +10,7 @@ import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer
-from seeknal.errors import BackendUnavailableError, ConfigurationError
+from seeknal.errors import BackendUnavailableError, ConfigurationError, MissingDriverError
 
 DIRECTORIES = ("seeknal/sources", "seeknal/transforms")
 TEMPLATE = """\
@@ -77,14 +77,18 @@ def run(
 ) -> None:
     """Run the pipeline: what changed or was never finished, and what comes after it."""
     # Imported here: the runner brings DuckDB, which no other command needs.
-    from importlib import import_module
+    try:
+        from seeknal.pipeline.load import load_project
+        from seeknal.runner.execute import run_project
+    except ModuleNotFoundError as error:
+        raise MissingDriverError(
+            f"`seeknal run` needs {error.name}, which is not installed", hint="pip install 'seeknal-state[run]'."
+        ) from error
 
-    load = import_module("seeknal.pipeline.load")
-    execute = import_module("seeknal.runner.execute")
     printer = Printer(output, quiet=quiet)
     with opened(project_path, backend, database_url) as store:
-        project = load.load_project(project_path)
-        report = execute.run_project(project, store, full=full, on_event=lambda event: printer.note(str(event)))
+        project = load_project(project_path)
+        report = run_project(project, store, full=full, on_event=lambda event: printer.note(str(event)))
         found = store.get_run(report.run_id)
         assert found is not None
         nodes = store.get_all_node_states(report.run_id)

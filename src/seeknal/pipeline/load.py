@@ -1,4 +1,4 @@
-"""Read the nodes of a project from its YAML files."""
+"""Read the nodes of a project from its YAML and Python files."""
 
 from __future__ import annotations
 
@@ -10,40 +10,61 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from seeknal.errors import ConfigurationError, GraphError, InvalidFieldError
+from seeknal.errors import ConfigurationError, GraphError, IntervalError, InvalidFieldError, InvalidIdError
 from seeknal.model.graph import topological_order
 from seeknal.model.ids import check_id
 from seeknal.model.instants import parse_instant
 from seeknal.model.schedule import as_schedule
 from seeknal.pipeline.nodes import Node, Project, sql_refs
+from seeknal.pipeline.python_nodes import python_nodes
 
 CONTENT = {"source": "table", "transform": "transform", "command": "command"}
 FORMATS = ("csv", "json", "jsonl", "parquet")
-COMMON = ("kind", "name", "description", "tags", "inputs", "schedule", "start", "end")
+COMMON = ("kind", "name", "description", "tags", "inputs")
+SCHEDULED = ("schedule", "timezone", "start", "end")
 
 
 def load_project(project_path: Path) -> Project:
-    """Return the nodes of ``seeknal/**/*.yml`` in the order in which they can run.
+    """Return the nodes of ``seeknal/**/*.yml`` and ``seeknal/**/*.py`` in an order in which they can run.
 
     Raises:
         ConfigurationError: A file or a key cannot be used; the message names both.
         GraphError, CycleError: An id twice, an input that does not exist, a circle.
     """
     settings = _mapping(project_path / "seeknal_project.yml")
-    files: dict[str, Path] = {}
+    folder = project_path / "seeknal"
     nodes: dict[str, Node] = {}
-    for file in sorted((project_path / "seeknal").rglob("*.yml")):
-        node = _node(_mapping(file), file)
-        if node.node_id in nodes:
-            raise GraphError(
-                f"{node.node_id} is defined in {files[node.node_id]} and in {file}", hint="Rename one of them."
-            )
-        nodes[node.node_id], files[node.node_id] = node, file
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".yml", ".yaml", ".py")]
+    for file in files:
+        found = (
+            python_nodes(file, project_path) if file.suffix == ".py" else [_node(_mapping(file), file, project_path)]
+        )
+        for node in found:
+            if node.node_id in nodes:
+                raise GraphError(
+                    f"{node.node_id} is defined in {nodes[node.node_id].file} and in {node.file}",
+                    hint="Rename one of them.",
+                )
+            nodes[node.node_id] = node
     if not nodes:
-        raise ConfigurationError(f"{project_path / 'seeknal'} holds no nodes", hint="Add a .yml file with `kind`.")
+        raise ConfigurationError(
+            f"{folder} holds no nodes", hint="Add a .yml file with `kind` and `name`, or a .py file with a @transform."
+        )
+    _check_inputs(nodes)
     order = topological_order({node_id: node.inputs for node_id, node in nodes.items()})
     name = str(settings.get("name") or project_path.absolute().name)
     return Project(name, project_path, {node_id: nodes[node_id] for node_id in order})
+
+
+def _check_inputs(nodes: dict[str, Node]) -> None:
+    for node in nodes.values():
+        for input_id in node.inputs:
+            if input_id not in nodes:
+                near = difflib.get_close_matches(input_id, nodes, n=1)
+                raise GraphError(
+                    f"{node.file}: {node.node_id} needs {input_id}, which does not exist",
+                    hint=f"{f'Did you mean {near[0]}? ' if near else ''}Known: {', '.join(sorted(nodes))}.",
+                )
 
 
 def _mapping(file: Path) -> dict[str, Any]:
@@ -56,41 +77,57 @@ def _mapping(file: Path) -> dict[str, Any]:
     return found
 
 
-def _node(raw: dict[str, Any], file: Path) -> Node:
-    kind = raw.get("kind")
-    if kind not in CONTENT:
-        raise ConfigurationError(f"{file}: kind is {kind!r}", hint=f"Known: {', '.join(CONTENT)}.")
-    known = (*COMMON, CONTENT[kind], *(("source",) if kind == "source" else ()))
+def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
+    kind = _one_of(raw, "kind", tuple(CONTENT), file)
+    extra = {"source": ("source",), "transform": SCHEDULED}.get(kind, ())
+    known = (*COMMON, CONTENT[kind], *extra)
     for key in raw:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise ConfigurationError(f"{file}: there is no key {key!r}", hint=f"{hint}Known: {', '.join(known)}.")
-    for key in ("name", CONTENT[kind]):
-        if not isinstance(raw.get(key), str) or not raw[key].strip():
-            raise ConfigurationError(f"{file}: key {key!r} is missing or not text", hint=f"Add `{key}: ...`.")
-    if kind == "source" and raw.get("source") not in FORMATS:
-        raise ConfigurationError(f"{file}: source is {raw.get('source')!r}", hint=f"Known: {', '.join(FORMATS)}.")
+    content = _text(raw, CONTENT[kind], file)
+    try:
+        name = check_id(_text(raw, "name", file), "name")
+        check_id(f"{kind}.{name}", "name")
+        if raw.get("schedule") is not None or raw.get("timezone") is not None:
+            as_schedule(raw.get("schedule"), raw.get("timezone"))
+    except (InvalidIdError, IntervalError) as error:
+        raise ConfigurationError(f"{file}: {error}", hint=error.hint) from error
     start, end = (_instant(raw.get(key), key, file) for key in ("start", "end"))
-    if raw.get("schedule") is not None:
-        as_schedule(raw["schedule"])
-        if start is None or kind != "transform":
-            raise ConfigurationError(
-                f"{file}: a schedule needs a transform and `start`", hint="Add `start: 2024-01-01`."
-            )
-    content = raw[CONTENT[kind]]
-    inputs = (*_inputs(raw.get("inputs") or [], file), *(sql_refs(content) if kind == "transform" else ()))
-    check_id(f"{kind}.{raw['name']}", "name")
+    if raw.get("schedule") is not None and start is None:
+        raise ConfigurationError(f"{file}: a schedule needs `start`", hint="Add `start: 2024-01-01`.")
+    refs = sql_refs(content) if kind == "transform" else ()
     return Node(
         kind=kind,
-        name=raw["name"],
+        name=name,
+        file=str(file.relative_to(project_path)),
         content=content,
-        format=raw.get("source", ""),
-        inputs=tuple(dict.fromkeys(inputs)),
+        format=_one_of(raw, "source", FORMATS, file) if kind == "source" else "",
+        inputs=tuple(dict.fromkeys((*_inputs(raw.get("inputs") or [], file), *refs))),
         schedule=raw.get("schedule"),
+        timezone=raw.get("timezone"),
         start=start,
         end=end,
+        description=str(raw.get("description") or ""),
+        tags=tuple(map(str, raw.get("tags") or ())),
     )
+
+
+def _one_of(raw: dict[str, Any], key: str, known: tuple[str, ...], file: Path) -> str:
+    value = raw.get(key)
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise ConfigurationError(f"{file}: {key} is {value!r}", hint=f"{hint}Known: {', '.join(known)}.")
+    return str(value)
+
+
+def _text(raw: dict[str, Any], key: str, file: Path) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{file}: key {key!r} is missing or not text", hint=f"Add `{key}: ...`.")
+    return value
 
 
 def _inputs(raw: object, file: Path) -> list[str]:

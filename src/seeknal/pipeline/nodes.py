@@ -11,18 +11,39 @@ import msgspec
 _REF = re.compile(r"\bref\(\s*'([^']+)'\s*\)")
 _NOISE = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|--[^\n]*|/\*.*?\*/|\s+""", re.DOTALL)
 
+PYTHON = "python"
+
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One step: ``content`` is a data file's path, an SQL query or a shell command, as ``kind`` says."""
+    """One step of a pipeline.
+
+    Attributes:
+        kind: ``source``, ``transform`` or ``command``.
+        name: Its name; the id is ``kind.name``.
+        file: Where it is defined, relative to the project.
+        content: The path of a data file, an SQL query, a shell command, or the code of a Python file.
+        format: Of a source: ``csv``, ``parquet``, ``json`` or ``jsonl``. ``python``: ``function`` computes it.
+        function: The name of the function in ``file``.
+        inputs: Ids of the nodes it needs, each once.
+        schedule: A cron expression or shorthand; then it is computed for the ticks that are missing.
+        timezone: Of the schedule.
+        start: Where the first tick begins; never ``None`` with a schedule.
+        end: Where the last tick ends; now, when ``None``.
+    """
 
     kind: str
     name: str
+    file: str
     content: str
     format: str = ""
+    function: str = ""
     inputs: tuple[str, ...] = ()
     schedule: str | None = None
+    timezone: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    description: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def node_id(self) -> str:
@@ -52,4 +73,14 @@ def sql_refs(sql: str) -> tuple[str, ...]:
 
 def resolved_sql(sql: str) -> str:
     """Return the query with every ``ref('kind.name')`` turned into the view of that name."""
-    return _REF.sub(lambda found: '"' + found[1].replace('"', '""') + '"', sql)
+    return _REF.sub(lambda found: quoted(found[1]), sql)
+
+
+def quoted(name: str) -> str:
+    """Return an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return an SQL string."""
+    return "'" + text.replace("'", "''") + "'"

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 import msgspec
 
 from seeknal.errors import NodeFailedError
 from seeknal.model.intervals import Interval, union
+from seeknal.model.records import CompletedInterval
 from seeknal.model.schedule import as_schedule, missing_ticks
 from seeknal.pipeline.fingerprint import fingerprint
 from seeknal.pipeline.nodes import Node, Project
-from seeknal.runner.outputs import output_path, produce, spans_text, stored_facts
+from seeknal.runner.compute import Task, compute, output_facts, output_path, spans_text
+from seeknal.runner.executors import InlineExecutor
+from seeknal.runner.plan import CACHED, SKIPPED, Decision, Known, decide
 from seeknal.state.contract import StateBackend
 from seeknal.tracking import RunRecorder, recover_dead_runs, track_run
+
+_BROKEN = ("failed", SKIPPED)
 
 
 class NodeEvent(msgspec.Struct, frozen=True):
@@ -41,6 +47,7 @@ def run_project(
     backend: StateBackend,
     *,
     full: bool = False,
+    executor: Executor | None = None,
     on_event: Callable[[NodeEvent], None] = lambda event: None,
 ) -> RunReport:
     """Run what is not up to date, in order; a failed node skips what needs it, the others go on.
@@ -49,67 +56,116 @@ def run_project(
         project: As `seeknal.pipeline.load.load_project` returns it.
         backend: An initialized store.
         full: Run every node.
+        executor: Where nodes are computed; in this thread when ``None``.
         on_event: Called after each node.
 
     Raises:
         LockHeldError: Another process runs this project.
+        KeyboardInterrupt: Raised again; the run and its running node are recorded as what they are.
     """
     with backend.lock(f"pipeline:{project.name}", timeout_ms=0):
         recovered = recover_dead_runs(backend)
-        statuses: dict[str, str] = {}
-        run_id = ""
+        with track_run(backend, config={"project": project.name, "full": full}) as run:
+            execution = _Execution(project, run, executor or InlineExecutor(), full=full)
+            for node in project.nodes.values():
+                on_event(execution.step(node))
+            failed = [node_id for node_id, status in execution.statuses.items() if status == "failed"]
+            if failed:
+                run.fail(f"failed: {', '.join(failed)}")
+    return RunReport(run.run_id, "failed" if failed else "success", execution.statuses, recovered)
+
+
+class _Execution:
+    """One run of a project: what is known so far."""
+
+    def __init__(self, project: Project, run: RunRecorder, executor: Executor, *, full: bool) -> None:
+        self.statuses: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._project = project
+        self._run = run
+        self._executor = executor
+        self._full = full
+
+    def step(self, node: Node) -> NodeEvent:
+        """Bring one node up to date, or record why not."""
+        broken = next((input_id for input_id in node.inputs if self.statuses[input_id] in _BROKEN), None)
+        if broken is not None:
+            event = NodeEvent(node.node_id, SKIPPED, f"{broken} {self.statuses[broken]}")
+            self._run.skip(node.node_id, event.detail)
+        else:
+            event = self._bring_up_to_date(node)
+        self.statuses[node.node_id] = event.status
+        return event
+
+    def _bring_up_to_date(self, node: Node) -> NodeEvent:
         try:
-            with track_run(backend, config={"project": project.name, "full": full}) as run:
-                run_id = run.run_id
-                prints: dict[str, str] = {}
-                for node in project.nodes.values():
-                    event = _step(project, run, node, prints, statuses, full=full)
-                    statuses[node.node_id] = event.status
-                    on_event(event)
-                failed = [node_id for node_id, status in statuses.items() if status == "failed"]
-                if failed:
-                    raise _NodesFailedError(f"failed: {', '.join(failed)}")
-        except _NodesFailedError:
-            return RunReport(run_id, "failed", statuses, recovered)
-        return RunReport(run_id, "success", statuses, recovered)
+            made_of = fingerprint(node, self._project.path, self._fingerprints)
+        except NodeFailedError as error:
+            self._run.fail_node(node.node_id, str(error))
+            return NodeEvent(node.node_id, "failed", str(error))
+        self._fingerprints[node.node_id] = made_of
+        stored = self._run.backend.get_completed_intervals(node.node_id) if node.schedule else []
+        decision, missing = self._decide(node, made_of, stored)
+        if decision.action == CACHED and self._run.skip_if_current(node.node_id, made_of):
+            return NodeEvent(node.node_id, "cached", decision.reason)
+        try:
+            self._compute(node, made_of, stored, missing, decision)
+        except NodeFailedError as error:
+            return NodeEvent(node.node_id, "failed", str(error))
+        return NodeEvent(node.node_id, "success", decision.reason)
 
+    def _decide(
+        self, node: Node, made_of: str, stored: list[CompletedInterval]
+    ) -> tuple[Decision, tuple[Interval, ...]]:
+        done = _spans(stored)
+        facts = output_facts(output_path(self._project.path, node.node_id))
+        missing = self._missing(node, done)
+        known = Known(
+            fingerprint=made_of,
+            newest=self._run.backend.get_latest_node_state(node.node_id, "success"),
+            output_fingerprint=None if node.kind == "command" else facts.get("fingerprint", ""),
+            # An output that was renamed into place right before a crash holds more than the store knows of.
+            is_output_whole=node.schedule is None or facts.get("intervals") == spans_text(done),
+            missing=missing,
+            is_forced=self._full,
+        )
+        decision = decide(known)
+        return decision, (self._missing(node, []) if decision.anew else missing)
 
-class _NodesFailedError(NodeFailedError):
-    """Ends the block of a run in which nodes failed."""
+    def _missing(self, node: Node, done: list[Interval]) -> tuple[Interval, ...]:
+        if node.schedule is None or node.start is None:
+            return ()
+        end = node.end or self._run.backend.clock.now()
+        if end <= node.start:
+            return ()
+        return tuple(union(missing_ticks(done, node.start, end, as_schedule(node.schedule, node.timezone))))
 
-
-def _step(
-    project: Project, run: RunRecorder, node: Node, prints: dict[str, str], statuses: dict[str, str], *, full: bool
-) -> NodeEvent:
-    bad = [input_id for input_id in node.inputs if statuses[input_id] in ("failed", "skipped")]
-    if bad:
-        reason = f"{bad[0]} {statuses[bad[0]]}"
-        run.skip(node.node_id, reason)
-        return NodeEvent(node.node_id, "skipped", reason)
-    try:
-        prints[node.node_id] = made_of = fingerprint(node, project.path, prints)
-        facts = stored_facts(output_path(project, node.node_id))
-        current = not full and (node.kind == "command" or facts.get("fingerprint") == made_of)
-        current = current and run.is_current(node.node_id, made_of)
-        done = [Interval(each.start, each.end) for each in run.backend.get_completed_intervals(node.node_id)]
-        if node.schedule:
-            # An output whose spans are not those of the store was cut off between its rename and the commit.
-            current = current and facts.get("intervals") == spans_text(done)
-            done = done if current else []
-        ranges = _missing(node, run.backend, done)
-        if current and not ranges and run.skip_if_current(node.node_id, made_of):
-            return NodeEvent(node.node_id, "cached")
-        with run.node(node.node_id, made_of) as recorder:
-            new = {"fingerprint": made_of, "intervals": spans_text(union(done, ranges))}
-            recorder.row_count = produce(project, node, new, ranges, append=current, run_id=run.run_id)
+    def _compute(
+        self,
+        node: Node,
+        made_of: str,
+        stored: list[CompletedInterval],
+        ranges: tuple[Interval, ...],
+        decision: Decision,
+    ) -> None:
+        kept = [] if decision.anew else _spans(stored)
+        task = Task(
+            node=node,
+            project_path=self._project.path,
+            run_id=self._run.run_id,
+            facts={"fingerprint": made_of, "intervals": spans_text(union(kept, ranges))},
+            ranges=ranges,
+            keeps_rows=not decision.anew,
+        )
+        with self._run.node(node.node_id, made_of) as recorder:
+            recorder.metadata["reason"] = decision.reason
+            recorder.row_count = self._executor.submit(compute, task).result()
+            if decision.anew:
+                for each in stored:
+                    recorder.restate_interval(each.start, each.end)
             for span in ranges:
                 recorder.complete_interval(span.start, span.end)
-    except NodeFailedError as error:
-        return NodeEvent(node.node_id, "failed", str(error))
-    return NodeEvent(node.node_id, "success")
 
 
-def _missing(node: Node, backend: StateBackend, done: list[Interval]) -> list[Interval]:
-    if node.schedule is None or node.start is None:
-        return []
-    return union(missing_ticks(done, node.start, node.end or backend.clock.now(), as_schedule(node.schedule)))
+def _spans(stored: list[CompletedInterval]) -> list[Interval]:
+    return [Interval(each.start, each.end) for each in stored]

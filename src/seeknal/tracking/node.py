@@ -47,6 +47,7 @@ class NodeRecorder:
         self._run = run
         self._cached: NodeState | None = None
         self._done: list[Interval] = []
+        self._undone: list[Interval] = []
 
     def __enter__(self) -> Self:
         if self.attempt:
@@ -96,7 +97,17 @@ class NodeRecorder:
         """
         self._done.append(as_interval(start, end))
 
+    def restate_interval(self, start: datetime, end: datetime) -> None:
+        """Un-complete ``[start, end)`` together with the success of the node, before what it completes anew.
+
+        Raises:
+            IntervalError: ``end <= start``.
+        """
+        self._undone.append(as_interval(start, end))
+
     def _succeed(self) -> None:
+        for span in self._undone:
+            self._run.backend.restate_intervals(self.node_id, span.start, span.end)
         for span in self._done:
             self._run.backend.add_completed_interval(self._run.run_id, self.node_id, span.start, span.end)
         if self._cached is not None:

@@ -29,6 +29,15 @@ class RunRecorder:
         self.backend = backend
         self.run_id = run_id
         self.lease = lease
+        self._failure: str | None = None
+
+    def end(self) -> None:
+        """Record the end of a block that raised nothing; called by `track_run`."""
+        if self._failure is None:
+            self.write(lambda: self.backend.update_run(self.run_id, status="success"))
+        else:
+            message = {"error_message": self._failure}
+            self.write(lambda: self.backend.update_run(self.run_id, status="failed", metadata=message))
 
     def write(self, change: Callable[[], T]) -> T:
         """Run ``change`` in a transaction under the lease of this run; conflicts repeat it.
@@ -71,6 +80,14 @@ class RunRecorder:
             return state is not None
 
         return self.write(skip)
+
+    def fail_node(self, node_id: str, message: str) -> None:
+        """Record that a node failed before it could begin."""
+        self.write(lambda: self.backend.set_node_state(self.run_id, node_id, status="failed", error_message=message))
+
+    def fail(self, message: str) -> None:
+        """Let the run end as ``failed`` without an exception, as when some of its nodes failed."""
+        self._failure = message
 
     def skip(self, node_id: str, reason: str) -> None:
         """Record that the node did not run, and why (metadata key ``reason``)."""
@@ -118,7 +135,7 @@ def track_run(
             except SeeknalError as refused:
                 error.add_note(f"The end of run {chosen} could not be recorded: {refused}")
             raise
-        run.write(lambda: backend.update_run(chosen, status="success"))
+        run.end()
 
 
 def new_run_id(clock: Clock) -> str:

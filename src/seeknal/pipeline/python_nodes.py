@@ -1,0 +1,137 @@
+"""Nodes that are Python functions."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, overload
+
+from seeknal.errors import ConfigurationError
+from seeknal.model.ids import check_id
+from seeknal.pipeline.nodes import PYTHON, Node
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK = "__seeknal_node__"
+
+
+@overload
+def source(function: F, /) -> F: ...
+@overload
+def source(
+    *, name: str = "", inputs: Sequence[str] = (), description: str = "", tags: Sequence[str] = ()
+) -> Callable[[F], F]: ...
+def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+    """Mark a function as a source: it takes ``ctx`` and returns rows.
+
+    Args:
+        function: The function, when used without parentheses.
+        **options: ``name`` (the function's own by default), ``inputs`` (ids; literal ``ctx.ref("kind.name")`` calls
+            are found without), ``description``, ``tags``.
+    """
+    return _marked("source", function, options)
+
+
+@overload
+def transform(function: F, /) -> F: ...
+@overload
+def transform(
+    *, name: str = "", inputs: Sequence[str] = (), description: str = "", tags: Sequence[str] = ()
+) -> Callable[[F], F]: ...
+def transform(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+    """Mark a function as a transform: it takes ``ctx`` and returns rows. Options are those of `source`."""
+    return _marked("transform", function, options)
+
+
+def _marked(kind: str, function: F | None, options: dict[str, Any]) -> F | Callable[[F], F]:
+    def mark(marked: F) -> F:
+        setattr(marked, _MARK, (kind, options))
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+def python_nodes(file: Path, project_path: Path) -> list[Node]:
+    """Return the nodes that a Python file defines, in the order of definition; running the file defines them.
+
+    Raises:
+        ConfigurationError: The file cannot be run, or an option of a node cannot be used.
+    """
+    place = str(file.relative_to(project_path))
+    module = load_module(file)
+    code = file.read_text(encoding="utf-8")
+    tree = ast.parse(code)
+    bodies = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
+    found = []
+    for function in list(vars(module).values()):
+        mark = getattr(function, _MARK, None)
+        if mark is None or getattr(function, "__module__", "") != module.__name__:
+            continue
+        kind, options = mark
+        body = bodies.get(function.__name__)
+        refs = _literal_refs(body) if body is not None else []
+        found.append(
+            Node(
+                kind=kind,
+                name=check_id(options.get("name") or function.__name__, "name"),
+                file=place,
+                # Without comments and blanks; with all of the file, since the function may call the rest of it.
+                content=ast.dump(tree),
+                format=PYTHON,
+                function=function.__name__,
+                inputs=tuple(dict.fromkeys([*_texts(options, "inputs", place), *refs])),
+                description=str(options.get("description", "")),
+                tags=tuple(_texts(options, "tags", place)),
+            )
+        )
+    return found
+
+
+def load_module(file: Path) -> ModuleType:
+    """Run a Python file of a project and return its module; modules beside it can be imported by it.
+
+    Raises:
+        ConfigurationError: It raised; the message names the file.
+    """
+    name = f"seeknal_project_{file.stem}_{abs(hash(str(file.resolve())))}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a project's code may raise anything
+        del sys.modules[name]
+        raise ConfigurationError(
+            f"{file} cannot be run: {type(error).__name__}: {error}",
+            hint="Correct the file; it is run to find its nodes.",
+        ) from error
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+def _literal_refs(body: ast.FunctionDef) -> list[str]:
+    return [
+        call.args[0].value
+        for call in ast.walk(body)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "ref"
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
+    ]
+
+
+def _texts(options: dict[str, Any], key: str, place: str) -> list[str]:
+    value = options.get(key, ())
+    if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+        raise ConfigurationError(f"{place}: {key} must be a list of texts", hint=f'Write {key}=["..."].')
+    return list(value)
