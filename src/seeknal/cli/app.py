@@ -21,6 +21,7 @@ from seeknal.errors import (
     BackendUnavailableError,
     ConfigurationError,
     CorruptStateError,
+    GraphError,
     IntervalError,
     InvalidFieldError,
     InvalidIdError,
@@ -30,6 +31,7 @@ from seeknal.errors import (
 
 EXIT_CODES: tuple[tuple[type[SeeknalError], int], ...] = (
     (ConfigurationError, 2),
+    (GraphError, 2),
     (InvalidIdError, 2),
     (InvalidFieldError, 2),
     (IntervalError, 2),

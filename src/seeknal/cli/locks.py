@@ -28,8 +28,8 @@ def list_locks(
 
 def unlock(
     run: Annotated[str, typer.Argument(help="The run.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why the lock is broken; kept with the lock.")],
     node: Annotated[str | None, typer.Argument(help="The node; the run's own lock when left out.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the lock.")] = "seeknal state unlock",
     project_path: ProjectPath = Path(),
     backend: Backend = None,
     database_url: DatabaseUrl = None,

@@ -43,9 +43,9 @@ def decide(known: Known) -> Decision:
     if known.is_forced:
         return Decision(RUN, "forced")
     if known.newest is None:
-        return Decision(RUN, "never succeeded")
+        return Decision(RUN, "it is new")
     if known.newest.fingerprint != known.fingerprint:
-        return Decision(RUN, "it changed, or something before it")
+        return Decision(RUN, "it changed, or an input of it did")
     if known.output_fingerprint is not None and known.output_fingerprint != known.fingerprint:
         return Decision(RUN, "its output is missing or another one")
     if not known.is_output_whole:

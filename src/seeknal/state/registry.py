@@ -60,8 +60,10 @@ class StateBackendFactory:
         try:
             return backend_class(**options)
         except TypeError as error:
+            missing = ", ".join(sorted(getattr(backend_class, "__abstractmethods__", ())))
             raise ConfigurationError(
-                f"backend {backend_type!r} cannot be created: {error}", hint="Check the names of its options."
+                f"backend {backend_type!r} cannot be created: {f'it lacks {missing}' if missing else error}",
+                hint="Write the methods that are missing." if missing else "Check the names of its options.",
             ) from error
 
     @classmethod
@@ -93,7 +95,9 @@ class StateBackendFactory:
 
 def missing_driver(name: str, error: ModuleNotFoundError) -> MissingDriverError:
     """Return the error of a backend whose driver is not installed."""
-    module = (error.name or "").partition(".")[0]
+    module = error.name or ""
+    if not module.startswith("seeknal."):
+        module = module.partition(".")[0]
     extra = EXTRAS.get(module)
     install = f"pip install 'seeknal-state[{extra}]'" if extra else f"Install the package that provides {module}"
     return MissingDriverError(f"backend {name!r} needs {module}, which is not installed", hint=f"{install}.")

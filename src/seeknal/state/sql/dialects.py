@@ -70,7 +70,7 @@ def classify_sqlite(error: Exception, location: str, committing: bool) -> StateB
     if isinstance(error, sqlite3.IntegrityError) or str(error).startswith(("no such table", "no such column")):
         return CorruptStateError(
             f"{location} does not hold what a state store must: {error}",
-            hint="Check it with `seeknal state doctor`, or restore it from a backup.",
+            hint="Restore it from a backup, and keep a copy of the damaged one.",
             location=location,
         )
     return BackendUnavailableError(

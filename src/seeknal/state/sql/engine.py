@@ -170,6 +170,6 @@ class Database:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptStateError(
                 f"{self.location} holds a record that cannot be read: {error}",
-                hint="Check it with `seeknal state doctor`, or restore it from a backup.",
+                hint="Restore it from a backup, and keep a copy of the damaged one.",
                 location=self.location,
             ) from error
