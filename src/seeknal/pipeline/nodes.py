@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 _REF = re.compile(r"\bref\(\s*'([^']+)'\s*\)")
-_NOISE = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|--[^\n]*|/\*.*?\*/|\s+""", re.DOTALL)
+_NOISE = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|(?:--[^\n]*|/\*.*?\*/|\s+)+""", re.DOTALL)
 
 PYTHON = "python"
 
