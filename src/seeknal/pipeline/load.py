@@ -70,7 +70,7 @@ def _check_inputs(nodes: dict[str, Node]) -> None:
 def _mapping(file: Path) -> dict[str, Any]:
     try:
         found = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, ValueError, YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise ConfigurationError(f"{file} cannot be read: {error}", hint="Check that it is there and YAML.") from error
     if not isinstance(found, dict):
         raise ConfigurationError(f"{file} holds no keys", hint="Write `key: value` lines.")
@@ -110,7 +110,7 @@ def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
         start=start,
         end=end,
         description=str(raw.get("description") or ""),
-        tags=tuple(map(str, raw.get("tags") or ())),
+        tags=_tags(raw.get("tags") or [], file),
     )
 
 
@@ -134,6 +134,12 @@ def _inputs(raw: object, file: Path) -> list[str]:
     if isinstance(raw, list) and all(isinstance(each, dict) and list(each) == ["ref"] for each in raw):
         return [str(each["ref"]) for each in raw]
     raise ConfigurationError(f"{file}: inputs cannot be read", hint="Write them as `- ref: kind.name`.")
+
+
+def _tags(raw: object, file: Path) -> tuple[str, ...]:
+    if isinstance(raw, list):
+        return tuple(map(str, raw))
+    raise ConfigurationError(f"{file}: tags is {raw!r}", hint="Write them as a list: `tags: [...]`.")
 
 
 def _instant(value: object, key: str, file: Path) -> datetime | None:

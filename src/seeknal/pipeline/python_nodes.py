@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -10,13 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, overload
 
-from seeknal.errors import ConfigurationError
+from seeknal.errors import ConfigurationError, InvalidIdError
 from seeknal.model.ids import check_id
 from seeknal.pipeline.nodes import PYTHON, Node
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__seeknal_node__"
+_OPTIONS = ("name", "inputs", "description", "tags")
 
 
 @overload
@@ -65,6 +67,8 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
     module = load_module(file)
     code = file.read_text(encoding="utf-8")
     tree = ast.parse(code)
+    # Without comments and blanks; with all of the file, since a function may call the rest of it.
+    content = ast.dump(_Undescribed().visit(ast.parse(code)))
     bodies = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     found = []
     for function in list(vars(module).values()):
@@ -72,15 +76,15 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
         if mark is None or getattr(function, "__module__", "") != module.__name__:
             continue
         kind, options = mark
+        _check_options(options, place)
         body = bodies.get(function.__name__)
         refs = _literal_refs(body) if body is not None else []
         found.append(
             Node(
                 kind=kind,
-                name=check_id(options.get("name") or function.__name__, "name"),
+                name=_name(kind, options.get("name") or function.__name__, place),
                 file=place,
-                # Without comments and blanks; with all of the file, since the function may call the rest of it.
-                content=ast.dump(tree),
+                content=content,
                 format=PYTHON,
                 function=function.__name__,
                 inputs=tuple(dict.fromkeys([*_texts(options, "inputs", place), *refs])),
@@ -106,7 +110,7 @@ def load_module(file: Path) -> ModuleType:
     sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a project's code may raise anything
+    except (Exception, SystemExit) as error:  # a project's code may raise anything
         del sys.modules[name]
         raise ConfigurationError(
             f"{file} cannot be run: {type(error).__name__}: {error}",
@@ -115,6 +119,35 @@ def load_module(file: Path) -> ModuleType:
     finally:
         sys.path.remove(str(file.parent))
     return module
+
+
+class _Undescribed(ast.NodeTransformer):
+    """Drops what only describes a node from its decorator: it is no reason to run again."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802 - the name is ast's
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in ("source", "transform"):
+                call.keywords = [each for each in call.keywords if each.arg not in ("description", "tags")]
+        return node
+
+
+def _check_options(options: dict[str, Any], place: str) -> None:
+    for key in options:
+        if key not in _OPTIONS:
+            near = difflib.get_close_matches(key, _OPTIONS, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise ConfigurationError(
+                f"{place}: there is no option {key!r}", hint=f"{hint}Known: {', '.join(_OPTIONS)}."
+            )
+
+
+def _name(kind: str, name: str, place: str) -> str:
+    try:
+        check_id(name, "name")
+        check_id(f"{kind}.{name}", "name")
+    except InvalidIdError as error:
+        raise ConfigurationError(f"{place}: {error}", hint=error.hint) from error
+    return name
 
 
 def _literal_refs(body: ast.FunctionDef) -> list[str]:
@@ -132,6 +165,6 @@ def _literal_refs(body: ast.FunctionDef) -> list[str]:
 
 def _texts(options: dict[str, Any], key: str, place: str) -> list[str]:
     value = options.get(key, ())
-    if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise ConfigurationError(f"{place}: {key} must be a list of texts", hint=f'Write {key}=["..."].')
     return list(value)
