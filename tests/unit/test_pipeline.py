@@ -1,0 +1,348 @@
+"""The definition of a project: what is read, what is refused and how it is said, what a node is made of."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from seeknal.errors import ConfigurationError, CycleError, GraphError, NodeFailedError
+from seeknal.pipeline.fingerprint import fingerprint
+from seeknal.pipeline.load import load_project
+from seeknal.pipeline.nodes import PYTHON, Project
+
+SOURCE = {"seeknal/sales.yml": "kind: source\nname: sales\nsource: csv\ntable: data/sales.csv\n"}
+TOTALS = {
+    "seeknal/totals.yml": """
+        kind: transform
+        name: totals
+        transform: SELECT shop, 'a  b' AS note FROM ref('source.sales')
+        """
+}
+DATA = {"data/sales.csv": "shop,amount\nnorth,1\n"}
+
+
+@pytest.fixture
+def project_path(tmp_path):
+    return write(tmp_path, {"seeknal_project.yml": "name: shop\n"})
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    return folder
+
+
+def fingerprints(project: Project) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node_id, node in project.nodes.items():
+        found[node_id] = fingerprint(node, project.path, found)
+    return found
+
+
+def yaml(**keys: str) -> str:
+    return "".join(f"{key}: {value}\n" for key, value in keys.items())
+
+
+# ---- reading ----
+
+
+def test_nodes_of_both_kinds_of_file_are_read_inputs_first(project_path):
+    files = {
+        "seeknal/a/last.yaml": "kind: command\nname: publish\ncommand: 'true'\ninputs: [{ref: transform.by_shop}]\n",
+        "seeknal/b/python.py": """
+            from seeknal.pipeline import transform
+
+            @transform
+            def by_shop(ctx):
+                return ctx.ref("transform.totals")
+            """,
+        "seeknal/readme.txt": "not a node",
+    }
+    project = load_project(write(project_path, SOURCE | TOTALS | files))
+    assert (project.name, project.path) == ("shop", project_path)
+    assert list(project.nodes) == ["source.sales", "transform.totals", "transform.by_shop", "command.publish"]
+    assert project.nodes["source.sales"].format == "csv"
+    assert project.nodes["source.sales"].file == "seeknal/sales.yml"
+    assert project.nodes["transform.totals"].inputs == ("source.sales",)
+    assert project.nodes["command.publish"].inputs == ("transform.by_shop",)
+
+
+def test_a_project_without_a_name_is_called_like_its_directory(tmp_path):
+    write(tmp_path, SOURCE | {"seeknal_project.yml": "version: 1.0.0\n"})
+    assert load_project(tmp_path).name == tmp_path.name
+
+
+def test_everything_that_describes_a_node_is_read(project_path):
+    text = """
+        kind: transform
+        name: daily
+        description: What was sold.
+        tags: [a, b]
+        schedule: "@daily"
+        timezone: Europe/Berlin
+        start: 2024-01-01
+        end: 2024-02-01T00:00:00+01:00
+        inputs:
+          - ref: source.sales
+          - ref: source.sales
+        transform: SELECT 1 AS x FROM ref('source.sales') -- not from ref('source.nothing')
+        """
+    node = load_project(write(project_path, SOURCE | {"seeknal/daily.yml": text})).nodes["transform.daily"]
+    assert (node.description, node.tags, node.inputs) == ("What was sold.", ("a", "b"), ("source.sales",))
+    assert (node.schedule, node.timezone) == ("@daily", "Europe/Berlin")
+    assert (node.start, node.end) == (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 31, 23, tzinfo=UTC))
+
+
+def test_python_nodes_are_marked_with_and_without_parentheses(project_path):
+    text = """
+        from seeknal.pipeline import source, transform
+
+        @source
+        def raw(ctx):
+            return [{"x": 1}]
+
+        @transform(name="renamed", inputs=["source.sales"], description="why", tags=["t"])
+        def step(ctx):
+            ctx.ref("source.raw")
+            return ctx.ref("source.raw")
+
+        @transform()
+        def plain(ctx):
+            name = "source.nowhere"
+            return ctx.ref(name)
+
+        def not_a_node(ctx):
+            return ctx.ref("source.nowhere")
+        """
+    nodes = load_project(write(project_path, SOURCE | {"seeknal/steps.py": text})).nodes
+    assert sorted(nodes) == ["source.raw", "source.sales", "transform.plain", "transform.renamed"]
+    renamed = nodes["transform.renamed"]
+    assert (renamed.function, renamed.format, renamed.file) == ("step", PYTHON, "seeknal/steps.py")
+    assert renamed.inputs == ("source.sales", "source.raw")
+    assert (renamed.description, renamed.tags) == ("why", ("t",))
+    assert nodes["transform.plain"].inputs == ()
+
+
+def test_a_node_that_is_imported_belongs_to_the_file_that_defines_it(project_path):
+    define = "from seeknal.pipeline import source\n\n@source\ndef raw(ctx):\n    return [{'x': 1}]\n"
+    files = {"seeknal/define_raw.py": define, "seeknal/use_raw.py": "from define_raw import raw\n"}
+    nodes = load_project(write(project_path, files)).nodes
+    assert [node.file for node in nodes.values()] == ["seeknal/define_raw.py"]
+
+
+# ---- refusing ----
+
+NODE = {"kind": "transform", "name": "n", "transform": "SELECT 1 AS x"}
+PYTHON_NODE = "from seeknal.pipeline import transform\n\n@transform({})\ndef step(ctx):\n    return None\n"
+
+REFUSED = {
+    "an unknown key": (yaml(**NODE, descripton="x"), "descripton", "Did you mean description?"),
+    "a key of another kind": (yaml(**NODE, table="x"), "table", "Known: kind, name"),
+    "a missing kind": (yaml(name="n", transform="SELECT 1"), "kind", "Known: source, transform, command."),
+    "a misspelt kind": (yaml(**NODE | {"kind": "tranform"}), "kind is 'tranform'", "Did you mean transform?"),
+    "a missing name": (yaml(kind="transform", transform="SELECT 1"), "name", "Add `name: ...`."),
+    "a name that is a number": (yaml(**NODE | {"name": "5"}), "name", "Add `name: ...`."),
+    "a name that no store holds": (yaml(**NODE | {"name": '"a\\nb"'}), "name", "control characters"),
+    "a name that is too long with its kind": (yaml(**NODE | {"name": "n" * 185}), "name", "190"),
+    "a missing query": (yaml(kind="transform", name="n"), "transform", "Add `transform: ...`."),
+    "a missing table": (yaml(kind="source", name="n", source="csv"), "table", "Add `table: ...`."),
+    "an empty command": (yaml(kind="command", name="n", command="' '"), "command", "Add `command: ...`."),
+    "an unknown format": (
+        yaml(kind="source", name="n", table="t", source="parket"),
+        "source is 'parket'",
+        "Did you mean parquet?",
+    ),
+    "a missing format": (yaml(kind="source", name="n", table="t"), "source is None", "Known: csv, json, jsonl"),
+    "inputs that are text": (yaml(**NODE, inputs="source.a"), "inputs", "- ref: kind.name"),
+    "inputs without ref": (yaml(**NODE, inputs="[source.a]"), "inputs", "- ref: kind.name"),
+    "inputs with more than ref": (yaml(**NODE, inputs="[{ref: source.a, as: a}]"), "inputs", "- ref: kind.name"),
+    "tags that are text": (yaml(**NODE, tags="daily"), "tags", "tags: [...]"),
+    "tags that are a number": (yaml(**NODE, tags="5"), "tags", "tags: [...]"),
+    "a schedule without start": (yaml(**NODE, schedule="'@daily'"), "start", "Add `start: 2024-01-01`."),
+    "a schedule that is no cron": (
+        yaml(**NODE, schedule="daily", start="2024-01-01"),
+        "schedule 'daily'",
+        "0 6 * * *",
+    ),
+    "a schedule of impossible fields": (yaml(**NODE, schedule="'99 * * * *'", start="2024-01-01"), "schedule", "five"),
+    "an unknown time zone": (
+        yaml(**NODE, schedule="'@daily'", start="2024-01-01", timezone="Europe/Berln"),
+        "time zone 'Europe/Berln'",
+        "Europe/Berlin",
+    ),
+    "a start that is no date": (yaml(**NODE, schedule="'@daily'", start="soon"), "start 'soon'", "2024-01-10"),
+    "an impossible date": (yaml(**NODE, schedule="'@daily'", start="2024-13-45"), "month", "YAML"),
+    "YAML that is broken": ("kind: [transform\n", "cannot be read", "YAML"),
+    "a key twice": ("kind: transform\nkind: source\n", "kind", "YAML"),
+    "a list": ("- kind: transform\n", "holds no keys", "key: value"),
+    "an empty file": ("", "holds no keys", "key: value"),
+}
+
+REFUSED_PYTHON = {
+    "a file that raises": ("x = 1 / 0\n", "ZeroDivisionError: division by zero", "run to find its nodes"),
+    "a file that is not Python": ("def step(:\n", "SyntaxError", "run to find its nodes"),
+    "a file that ends the program": ("raise SystemExit(3)\n", "SystemExit: 3", "run to find its nodes"),
+    "an unknown option": (PYTHON_NODE.format("input=['source.a']"), "'input'", "Did you mean inputs?"),
+    "inputs that are text": (PYTHON_NODE.format("inputs='source.a'"), "inputs", 'inputs=["..."]'),
+    "inputs that are a number": (PYTHON_NODE.format("inputs=5"), "inputs", 'inputs=["..."]'),
+    "an input that is a number": (PYTHON_NODE.format("inputs=[5]"), "inputs", 'inputs=["..."]'),
+    "tags that are text": (PYTHON_NODE.format("tags='daily'"), "tags", 'tags=["..."]'),
+    "a name that no store holds": (PYTHON_NODE.format("name='a\\nb'"), "name", "control characters"),
+    "a name that is too long with its kind": (PYTHON_NODE.format("name='n' * 185"), "name", "190"),
+}
+
+
+@pytest.mark.parametrize(("text", "names", "hint"), REFUSED.values(), ids=REFUSED)
+def test_a_file_that_cannot_be_used_is_named_with_its_key_and_the_remedy(project_path, text, names, hint):
+    write(project_path, {"seeknal/bad.yml": text})
+    with pytest.raises(ConfigurationError) as raised:
+        load_project(project_path)
+    assert "bad.yml" in str(raised.value)
+    assert names in str(raised.value)
+    assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize(("text", "names", "hint"), REFUSED_PYTHON.values(), ids=REFUSED_PYTHON)
+def test_a_python_file_that_cannot_be_used_is_named_with_its_option_and_the_remedy(project_path, text, names, hint):
+    write(project_path, {"seeknal/bad.py": text})
+    with pytest.raises(ConfigurationError) as raised:
+        load_project(project_path)
+    assert "bad.py" in str(raised.value)
+    assert names in str(raised.value)
+    assert hint in raised.value.hint
+
+
+def test_a_file_that_is_not_utf_8_is_refused(project_path):
+    (project_path / "seeknal").mkdir()
+    (project_path / "seeknal/bad.yml").write_bytes(b"name: \xff\n")
+    with pytest.raises(ConfigurationError, match=r"bad\.yml cannot be read"):
+        load_project(project_path)
+
+
+def test_an_input_that_does_not_exist_is_named_with_the_nearest(project_path):
+    text = yaml(kind="transform", name="n", transform="SELECT * FROM ref('source.sale')")
+    write(project_path, SOURCE | {"seeknal/bad.yml": text})
+    with pytest.raises(GraphError, match=r"bad\.yml: transform\.n needs source\.sale, which does not exist") as raised:
+        load_project(project_path)
+    assert raised.value.hint == "Did you mean source.sales? Known: source.sales, transform.n."
+
+
+def test_an_id_twice_is_refused_naming_both_files(project_path):
+    again = {"seeknal/again.py": "from seeknal.pipeline import source\n\n@source\ndef sales(ctx):\n    return None\n"}
+    write(project_path, SOURCE | again)
+    with pytest.raises(GraphError, match=r"source\.sales is defined in seeknal/again\.py and in seeknal/sales\.yml"):
+        load_project(project_path)
+
+
+def test_the_same_name_of_another_kind_is_another_node(project_path):
+    text = yaml(kind="transform", name="sales", transform="SELECT * FROM ref('source.sales')")
+    project = load_project(write(project_path, SOURCE | {"seeknal/other.yml": text}))
+    assert list(project.nodes) == ["source.sales", "transform.sales"]
+
+
+def test_a_circle_is_refused_naming_its_path(project_path):
+    for name, needs in (("a", "b"), ("b", "a")):
+        text = yaml(kind="transform", name=name, transform=f"SELECT * FROM ref('transform.{needs}')")
+        write(project_path, {f"seeknal/{name}.yml": text})
+    with pytest.raises(CycleError) as raised:
+        load_project(project_path)
+    assert set(raised.value.path) == {"transform.a", "transform.b"}
+    assert " -> " in str(raised.value)
+
+
+def test_a_project_without_nodes_is_refused(project_path):
+    with pytest.raises(ConfigurationError, match="holds no nodes"):
+        load_project(project_path)
+
+
+def test_a_directory_that_is_no_project_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"seeknal_project\.yml cannot be read"):
+        load_project(tmp_path)
+
+
+def test_a_file_that_raises_leaves_nothing_of_itself_behind(project_path):
+    import sys
+
+    before, path = set(sys.modules), list(sys.path)
+    write(project_path, {"seeknal/bad.py": "1 / 0\n"})
+    with pytest.raises(ConfigurationError):
+        load_project(project_path)
+    assert (set(sys.modules) - before, sys.path) == (set(), path)
+
+
+# ---- fingerprints ----
+
+STEP = "seeknal/step.py"
+BEFORE = (
+    SOURCE
+    | TOTALS
+    | DATA
+    | {
+        STEP: """
+            from seeknal.pipeline import transform
+
+            FACTOR = 2
+
+            @transform()
+            def step(ctx):
+                return ctx.ref("transform.totals").project(f"{FACTOR} AS x")
+            """,
+        "seeknal/other.yml": yaml(kind="command", name="other", command="'true'"),
+    }
+)
+NEITHER: set[str] = set()
+TOTALS_ON = {"transform.totals", "transform.step"}
+EVERYTHING = {"source.sales", *TOTALS_ON}
+
+CHANGES = {
+    "a comment in SQL": ("seeknal/totals.yml", "'a  b' AS", "/* why */ 'a  b' AS", NEITHER),
+    "blanks in SQL": ("seeknal/totals.yml", "SELECT shop", "SELECT   shop", NEITHER),
+    "text in quotes in SQL": ("seeknal/totals.yml", "'a  b'", "'a b'", TOTALS_ON),
+    "text in quotes that looks like a comment": ("seeknal/totals.yml", "'a  b'", "'a -- b'", TOTALS_ON),
+    "the query": ("seeknal/totals.yml", "SELECT shop", "SELECT amount", TOTALS_ON),
+    "a schedule": (
+        "seeknal/totals.yml",
+        "name: totals",
+        "name: totals\nschedule: '@daily'\nstart: 2024-01-01",
+        TOTALS_ON,
+    ),
+    "a description": ("seeknal/totals.yml", "name: totals", "name: totals\ndescription: other", NEITHER),
+    "tags": ("seeknal/totals.yml", "name: totals", "name: totals\ntags: [other]", NEITHER),
+    "the content of a data file": ("data/sales.csv", "north,1", "north,2", EVERYTHING),
+    "the format of a source": ("seeknal/sales.yml", "source: csv", "source: json", EVERYTHING),
+    "a comment in Python": (STEP, "@transform", "# why\n@transform", NEITHER),
+    "blanks in Python": (STEP, "FACTOR = 2", "FACTOR   =   2\n", NEITHER),
+    "a description in Python": (STEP, "@transform()", '@transform(description="other", tags=["x"])', NEITHER),
+    "what a function uses": (STEP, "FACTOR = 2", "FACTOR = 3", {"transform.step"}),
+    "text in Python": (STEP, "AS x", "AS  x", {"transform.step"}),
+    "a command": ("seeknal/other.yml", "true", "false", {"command.other"}),
+    "an input of a command": ("seeknal/other.yml", "name:", "inputs: [{ref: source.sales}]\nname:", {"command.other"}),
+}
+
+
+@pytest.mark.parametrize(("file", "old", "new", "changed"), CHANGES.values(), ids=CHANGES)
+def test_what_counts_changes_the_fingerprints_of_the_node_and_of_all_after_it(project_path, file, old, new, changed):
+    before = fingerprints(load_project(write(project_path, BEFORE)))
+    text = (project_path / file).read_text()
+    assert old in text
+    (project_path / file).write_text(text.replace(old, new))
+    after = fingerprints(load_project(project_path))
+    assert {node_id for node_id in before if before[node_id] != after[node_id]} == changed
+    assert all(found.startswith("s1:") for found in after.values())
+
+
+def test_a_fingerprint_does_not_depend_on_where_the_project_is(project_path, tmp_path_factory):
+    elsewhere = write(tmp_path_factory.mktemp("elsewhere"), BEFORE | {"seeknal_project.yml": "name: other\n"})
+    here = fingerprints(load_project(write(project_path, BEFORE)))
+    assert here == fingerprints(load_project(elsewhere))
+
+
+def test_a_data_file_that_is_missing_fails_the_node_and_names_the_key(project_path):
+    project = load_project(write(project_path, SOURCE))
+    with pytest.raises(NodeFailedError, match=r"data/sales\.csv cannot be read") as raised:
+        fingerprints(project)
+    assert "`table` in seeknal/sales.yml" in raised.value.hint
