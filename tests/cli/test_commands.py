@@ -93,7 +93,6 @@ def test_nobody_reads_on(filled):
         (["state", "show", "a\tb"], 2, "control"),
         (["state", "show", "run_9"], 1, "state list"),
         (["state", "show", "run_1", "x"], 1, "state show"),
-        (["state", "unlock", "run_1"], 2, "reason"),
         (["state", "unlock", "run_1", "--reason", " "], 2, "reason"),
         (["state", "cleanup"], 2, "--days"),
         (["state", "rollback"], 1, "no migration"),
