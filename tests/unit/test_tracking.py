@@ -7,15 +7,35 @@ from datetime import UTC, datetime
 
 import pytest
 
-from seeknal.errors import LeaseLostError, LockHeldError
+from seeknal.errors import ConcurrencyError, LeaseLostError, LockHeldError, TransactionError
+from seeknal.state.backend import create_state_backend
 from seeknal.state.memory import MemoryStateBackend, MemoryStore
 from seeknal.tracking import recover_dead_runs, track_run
 
 
+@pytest.fixture(params=["memory", "file", "database"])
+def open_backend(request, tmp_path):
+    """Return a callable that opens another instance on the same store."""
+    store = MemoryStore()
+    opened = []
+
+    def open_one():
+        if request.param == "memory":
+            opened.append(MemoryStateBackend(store))
+        else:
+            place = {"base_path": tmp_path} if request.param == "file" else {"db_path": tmp_path / "state.db"}
+            opened.append(create_state_backend(request.param, **place))
+        opened[-1].initialize()
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
 @pytest.fixture
-def backend():
-    with MemoryStateBackend() as opened:
-        yield opened
+def backend(open_backend):
+    return open_backend()
 
 
 def test_a_run_and_its_nodes_are_recorded(backend):
@@ -100,14 +120,62 @@ def test_nested_nodes_are_recorded_apart(backend):
     assert backend.list_nodes("r") == ["inner", "outer"]
 
 
-def test_dead_runs_are_failed_and_living_ones_left_alone():
-    store = MemoryStore()
-    with MemoryStateBackend(store) as one, MemoryStateBackend(store) as other:
-        one.create_run("dead")
-        one.set_node_state("dead", "n", status="running")
-        with track_run(one, "alive"):
-            assert recover_dead_runs(other) == ["dead"]
-            assert recover_dead_runs(other) == []
-        assert one.get_run("dead").status == "failed"
-        assert one.get_node_state("dead", "n").status == "failed"
-        assert one.get_run("alive").status == "success"
+def test_what_was_restated_and_completed_anew_is_recorded_with_the_success(backend):
+    days = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
+    with track_run(backend, "one") as run, run.node("n") as node:
+        node.complete_interval(days[0], days[3])
+    with track_run(backend, "two") as run, run.node("n") as node:
+        node.restate_interval(days[0], days[3])
+        node.complete_interval(days[1], days[2])
+        assert len(backend.get_completed_intervals("n")) == 1, "nothing is written before the block ends"
+    found = [(each.start, each.end, each.run_id) for each in backend.get_completed_intervals("n")]
+    assert found == [(days[1], days[2], "two")]
+
+
+def test_a_node_that_fails_keeps_what_was_completed_before(backend):
+    begin, end = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
+    with track_run(backend, "one") as run, run.node("n") as node:
+        node.complete_interval(begin, end)
+    with pytest.raises(ValueError, match="no"), track_run(backend, "two") as run, run.node("n") as node:  # noqa: PT012
+        node.restate_interval(begin, end)
+        raise ValueError("no")
+    assert len(backend.get_completed_intervals("n")) == 1
+
+
+def test_a_run_can_fail_without_an_exception(backend):
+    with track_run(backend, "r") as run:
+        run.fail_node("n", "no such file")
+        run.fail("failed: n")
+    assert (backend.get_run("r").status, backend.get_metadata("r")) == ("failed", {"error_message": "failed: n"})
+    assert backend.get_node_state("r", "n").error_message == "no such file"
+
+
+def test_a_node_block_is_entered_once_and_skips_only_what_succeeded(backend):
+    with track_run(backend, "r") as run:
+        with run.node("n") as node, pytest.raises(TransactionError, match="never succeeded"):
+            node.skip_cached()
+        with pytest.raises(TransactionError, match="entered once"), node:
+            pass
+
+
+def test_a_run_id_that_exists_is_refused_and_the_run_left_alone(backend):
+    with track_run(backend, "r", config={"first": True}):
+        pass
+    with pytest.raises(ConcurrencyError), track_run(backend, "r"):
+        pass
+    assert (backend.get_run("r").status, backend.get_run("r").config) == ("success", {"first": True})
+    assert backend.list_locks() == []
+
+
+def test_dead_runs_are_failed_and_living_ones_left_alone(open_backend):
+    one, other = open_backend(), open_backend()
+    one.create_run("dead")
+    one.set_node_state("dead", "n", status="running")
+    one.set_node_state("dead", "done", status="success")
+    with track_run(one, "alive"):
+        assert recover_dead_runs(other) == ["dead"]
+        assert recover_dead_runs(other) == []
+    assert one.get_run("dead").status == "failed"
+    assert one.get_node_state("dead", "n").status == "failed"
+    assert one.get_node_state("dead", "done").status == "success"
+    assert one.get_run("alive").status == "success"
