@@ -124,7 +124,7 @@ def load_module(file: Path) -> ModuleType:
 class _Undescribed(ast.NodeTransformer):
     """Drops what only describes a node from its decorator: it is no reason to run again."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802 - the name is ast's
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in ("source", "transform"):
                 call.keywords = [each for each in call.keywords if each.arg not in ("description", "tags")]
