@@ -5,13 +5,14 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from croniter import croniter
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seeknal.model.intervals import Interval
 from seeknal.model.schedule import as_schedule, missing_ticks
 
-ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "America/St_Johns"]
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe"]
 EXPRESSIONS = ["@hourly", "@daily", "*/15 * * * *", "0 */6 * * *", "30 2 * * *", "0 9 * * 1-5", "15,45 1 * * *"]
 
 # Around both changes of the clocks of those zones in 2024, and a quiet month.
@@ -75,10 +76,48 @@ def test_days_are_local_days(zone):
     assert len({tick.start.astimezone(ZoneInfo(zone)).date() for tick in ticks}) == len(ticks)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cronsim 2.8 loses a firing on the day when Lord Howe's clocks move by half an hour"
-)
 def test_no_firing_is_lost_where_the_clocks_move_by_half_an_hour():
     schedule = as_schedule("0 */6 * * *", "Australia/Lord_Howe")
     firings = islice(schedule.firings(datetime(2024, 10, 5, 14, tzinfo=UTC)), 2)
     assert [moment.astimezone(ZoneInfo(schedule.timezone)).hour for moment in firings] == [6, 12]
+
+
+def local(expression, zone, begin, count):
+    schedule, clock = as_schedule(expression, zone), ZoneInfo(zone)
+    after = begin.replace(tzinfo=clock) - timedelta(microseconds=1)
+    return [moment.astimezone(clock).strftime("%d %H:%M %z") for moment in islice(schedule.firings(after), count)]
+
+
+def test_a_daily_firing_that_the_clocks_skip_comes_when_they_are_changed():
+    found = local("30 2 * * *", "Europe/Berlin", datetime(2024, 3, 30), 3)
+    assert found == ["30 02:30 +0100", "31 03:00 +0200", "01 02:30 +0200"]
+
+
+def test_a_daily_firing_that_the_clocks_show_twice_comes_once():
+    found = local("30 2 * * *", "Europe/Berlin", datetime(2024, 10, 26), 3)
+    assert found == ["26 02:30 +0200", "27 02:30 +0200", "28 02:30 +0100"]
+
+
+def test_an_hourly_firing_comes_every_hour_of_the_day_that_has_twenty_five():
+    found = local("0 * * * *", "Europe/Berlin", datetime(2024, 10, 27, 1), 4)
+    assert found == ["27 01:00 +0200", "27 02:00 +0200", "27 02:00 +0100", "27 03:00 +0100"]
+
+
+def test_firings_within_an_hour_that_is_shown_twice_keep_their_order():
+    found = local("*/30 * * * *", "Europe/Berlin", datetime(2024, 10, 27, 2), 5)
+    assert found == ["27 02:00 +0200", "27 02:30 +0200", "27 02:00 +0100", "27 02:30 +0100", "27 03:00 +0100"]
+
+
+def test_firings_on_a_day_that_does_not_exist_come_once():
+    found = local("0 12 * * *", "Pacific/Apia", datetime(2011, 12, 29), 3)  # the 30th was left out
+    assert found == ["29 12:00 -1000", "31 00:00 +1400", "31 12:00 +1400"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("expression", ["@hourly", "@daily", "*/15 * * * *", "0 9 * * 1-5", "0 0 1 * *"])
+def test_firings_are_those_of_croniter_where_the_clocks_are_left_alone(expression, zone):
+    schedule, clock = as_schedule(expression, zone), ZoneInfo(zone)
+    quiet = datetime(2024, 5, 1, tzinfo=clock)
+    theirs = croniter(schedule.expression, quiet, ret_type=datetime)
+    ours = [moment for moment in islice(schedule.firings(quiet), 30) if moment < quiet + timedelta(days=40)]
+    assert ours == [theirs.get_next().astimezone(UTC) for _ in ours]

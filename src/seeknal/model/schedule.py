@@ -2,13 +2,15 @@
 
 A schedule is a five-field cron expression or one of the shorthands. Its tick is the interval from
 one firing to the next, so ticks touch and never overlap. Firings are wall-clock times of the time
-zone; a daily tick is 23 or 25 hours long on the two days of the year when the clocks change.
+zone; a daily tick is 23 or 25 hours long on the two days of the year when the clocks change. A firing at a
+time that the clocks skip comes when they are changed; at a time that they show twice, an hourly schedule
+fires twice and a daily one once. The calendar is cronsim's, the clocks are `seeknal.model.wall_clock`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -16,6 +18,7 @@ from cronsim import CronSim, CronSimError
 
 from seeknal.errors import IntervalError
 from seeknal.model.intervals import Interval, gaps
+from seeknal.model.wall_clock import LONGEST_CHANGE, instants, is_steady
 
 SHORTHANDS = {
     "@hourly": "0 * * * *",
@@ -37,24 +40,49 @@ class Schedule(msgspec.Struct, frozen=True):
 
     def firings(self, after: datetime) -> Iterator[datetime]:
         """Yield the firings strictly after an instant, in UTC, ascending and without end."""
+        zone = ZoneInfo(self.timezone)
+        wall = _wall(after, zone)
+        last, repeated = after, list[datetime]()
         try:
-            for moment in CronSim(self.expression, after.astimezone(ZoneInfo(self.timezone))):
-                yield moment.astimezone(UTC)
-        except OverflowError:  # the next one lies beyond the year 9999
+            # Clocks that are put back show times before this one again.
+            begin = wall if is_steady(after, zone) else wall - LONGEST_CHANGE
+            for moment in CronSim(self.expression, begin):
+                first, *again = instants(moment, zone, both=self._is_repeating)
+                due = [first] if again else [*repeated, first]
+                repeated = [*repeated, *again] if again else []
+                for firing in due:
+                    if firing > last:
+                        yield firing
+                        last = firing
+        except OverflowError:  # the next one lies beyond the ends of time
             return
 
     def last_firing(self, at: datetime) -> datetime | None:
         """Return the latest firing at or before an instant, or ``None`` if there is none in reach."""
-        # Cron counts in minutes: a minute and a bit later, the firing of this very minute lies before.
-        local = (at + timedelta(minutes=1)).astimezone(ZoneInfo(self.timezone))
+        zone = ZoneInfo(self.timezone)
+        wall = _wall(at, zone)
+        reach = timedelta() if is_steady(at, zone) else LONGEST_CHANGE
+        latest: datetime | None = None
         try:
-            for moment in CronSim(self.expression, local, reverse=True):
-                firing = moment.astimezone(UTC)
-                if firing <= at:
-                    return firing
-        except OverflowError:  # the one before lies before the year 1
-            return None
-        return None
+            # Cron counts in minutes: a minute and a bit later, the firing of this very minute lies before.
+            for moment in CronSim(self.expression, wall + reach + timedelta(minutes=1), reverse=True):
+                for firing in instants(moment, zone, both=self._is_repeating):
+                    if firing <= at and (latest is None or firing > latest):
+                        latest = firing
+                if latest is not None and moment <= wall - reach:
+                    return latest
+        except OverflowError:  # the one before lies before the ends of time
+            return latest
+        return latest
+
+    @property
+    def _is_repeating(self) -> bool:
+        """Whether it fires again when the clocks show the same times again: if it counts minutes or hours.
+
+        Source: cron(8) of Debian, "jobs that run at intervals", by a ``*`` in the minute or hour field.
+        """
+        minute, hour, *_ = self.expression.split()
+        return minute.startswith("*") or hour.startswith("*")
 
     def ticks(self, start: datetime, end: datetime) -> Iterator[Interval]:
         """Yield the whole ticks that lie within ``[start, end)``, in order, lazily."""
@@ -65,6 +93,10 @@ class Schedule(msgspec.Struct, frozen=True):
             if previous is not None:
                 yield Interval(previous, firing)
             previous = firing
+
+
+def _wall(at: datetime, zone: ZoneInfo) -> datetime:
+    return at.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def as_schedule(expression: object, timezone: object = None) -> Schedule:
