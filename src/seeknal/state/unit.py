@@ -11,6 +11,7 @@ Source: H. T. Kung, J. T. Robinson, "On Optimistic Methods for Concurrency Contr
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import Protocol
 
 from seeknal.model.changes import missing_run
@@ -299,18 +300,21 @@ def changed_intervals(
     keep theirs.
     """
     start, end = change.start, change.end
+    # Canonical means sorted by start and by end: everything that is touched stands side by side.
+    first = bisect_left(done, start, key=lambda each: each.end)
+    behind = bisect_right(done, end, key=lambda each: each.start)
+    touched = done[first:behind]
     if isinstance(change, IntervalCompleted):
-        near = [each for each in done if each.start <= end and start <= each.end]
-        start = min([start, *(each.start for each in near)])
-        end = max([end, *(each.end for each in near)])
-        merged = CompletedInterval(change.node_id, start, end, change.run_id)
-        return sorted([each for each in done if each not in near] + [merged], key=lambda each: each.start)
+        start = min([start, *(each.start for each in touched)])
+        end = max([end, *(each.end for each in touched)])
+        return [*done[:first], CompletedInterval(change.node_id, start, end, change.run_id), *done[behind:]]
     hole = [Interval(start, end)]
-    return [
+    parts = [
         CompletedInterval(each.node_id, part.start, part.end, each.run_id)
-        for each in done
+        for each in touched
         for part in subtract([Interval(each.start, each.end)], hole)
     ]
+    return [*done[:first], *parts, *done[behind:]]
 
 
 def _by_bytes(item: tuple[str, object]) -> bytes:
