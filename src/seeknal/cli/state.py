@@ -75,6 +75,10 @@ def show(
     printer.thing(found, _fields(found))
     sys.stdout.write("\n")
     printer.rows(list(nodes.values()), NODE_COLUMNS, empty="no nodes")
+    failed = [state for state in nodes.values() if state.status == "failed" and state.error_message]
+    for state in failed:
+        first, *_ = (state.error_message or "").strip().splitlines() or [""]
+        sys.stdout.write(f"\n{state.node_id} failed: {first}\n")
 
 
 def cleanup(
