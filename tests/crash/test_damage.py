@@ -226,3 +226,30 @@ def test_a_journal_without_its_store_json_is_not_an_empty_store(store: Path) -> 
     (store / "run_state" / "store.json").unlink()
     with pytest.raises(CorruptStateError, match=r"store\.json"):
         create_state_backend("file", base_path=store).initialize()
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_signals_in_the_middle_of_system_calls_disturb_nothing(tmp_path: Path, kind: str) -> None:
+    options = {"base_path": tmp_path} if kind == "file" else {"db_path": tmp_path / "state.db"}
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        with create_state_backend(kind, **options) as backend:
+            backend.initialize()
+            for number in range(1, 100):
+                commit_number(backend, number)
+            check_survivor(backend, 99)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert rung
+
+
+def test_a_read_only_file_system_is_a_typed_error(tmp_path: Path, monkeypatch) -> None:
+    def refuse(path: object, flags: int, *rest: object, **named: object) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BackendUnavailableError, match="Read-only file system"):
+        create_state_backend("file", base_path=tmp_path / "target").initialize()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
-from seeknal.cli.output import Format, Printer
+from seeknal.cli.output import Format, Printer, shown
 from seeknal.errors import NodeNotFoundError, RunNotFoundError
 
 RUN_COLUMNS = ("run_id", "status", "started_at", "finished_at")
@@ -78,7 +78,7 @@ def show(
     failed = [state for state in nodes.values() if state.status == "failed" and state.error_message]
     for state in failed:
         first, *_ = (state.error_message or "").strip().splitlines() or [""]
-        sys.stdout.write(f"\n{state.node_id} failed: {first}\n")
+        sys.stdout.write(f"\n{state.node_id} failed: {shown(first)}\n")
 
 
 def cleanup(
