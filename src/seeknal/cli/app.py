@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from seeknal import __version__
-from seeknal.cli import locks, migrate, project, state
+from seeknal.cli import check, locks, migrate, project, state
 from seeknal.errors import (
     BackendUnavailableError,
     ConfigurationError,
@@ -58,6 +58,7 @@ state_app.command("cleanup")(state.cleanup)
 state_app.command("locks")(locks.list_locks)
 state_app.command("unlock")(locks.unlock)
 state_app.command("rollback")(migrate.rollback)
+state_app.command("check-backend")(check.check_backend)
 app.add_typer(state_app)
 
 

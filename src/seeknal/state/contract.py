@@ -11,6 +11,7 @@ A clause has an id in square brackets; the conformance kit has a case for each. 
 - [ERR-1] A refused call raises a `SeeknalError` and changes nothing; driver exceptions never escape.
 - [FACT-1] A second, independent instance on the same store sees everything that was committed.
 - [FACT-2] What a caller does to a dictionary it passed or received never reaches the store.
+- [FACT-3] An instance is never pickled: `CapabilityError` says to open the store again.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class StateBackendFactory:
             MissingDriverError: Its driver is not installed; the hint names the extra.
             ConfigurationError: An option it does not take.
         """
-        backend_class = cls._find(backend_type)
+        backend_class = cls.find(backend_type)
         try:
             return backend_class(**options)
         except TypeError as error:
@@ -72,7 +72,14 @@ class StateBackendFactory:
         return sorted({*BUILT_IN, *cls._registered, *(point.name for point in _installed())})
 
     @classmethod
-    def _find(cls, name: str) -> type[StateBackend]:
+    def find(cls, name: str) -> type[StateBackend]:
+        """Return the class of a name.
+
+        Raises:
+            UnknownBackendError: No such name; the hint lists those that are known.
+            MissingDriverError: Its driver is not installed; the hint names the extra.
+            ConfigurationError: The entry point of that name is no backend.
+        """
         if name in cls._registered:
             return cls._registered[name]
         try:

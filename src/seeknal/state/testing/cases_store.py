@@ -209,6 +209,7 @@ class StoreCases:
             backend.close()
         assert witness.list_runs() == []
 
+    @clause("FACT-3")
     def test_pickling_is_refused(self, backend: StateBackend) -> None:
         """The error says what to do instead."""
         with pytest.raises(CapabilityError) as caught:
