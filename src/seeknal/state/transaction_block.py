@@ -92,6 +92,8 @@ class TransactionBlock:
             raise ended()
         if self._thread != threading.get_ident():
             raise TransactionError("a transaction belongs to the thread that opened it", hint="End it in that thread.")
+        if self not in self._store._local.blocks:  # a child process was forked inside it: it is the parent's
+            raise ended()
         if self._in_order and self._store._local.blocks[-1] is not self:
             raise _inner_open()
 
