@@ -7,14 +7,17 @@ The methods that are abstract here are what a backend built the short way provid
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import weakref
+from contextlib import ExitStack
 from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock
-from seeknal.errors import BackendUnavailableError, InvalidFieldError
+from seeknal.errors import BackendUnavailableError, InvalidFieldError, SeeknalError
 from seeknal.model.records import LockInfo
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.contract import StateBackend
@@ -118,6 +121,12 @@ class RecordStore(StateBackend, RecordReader):
     def close_store(self) -> None:
         """Release what the store holds open; called once."""
 
+    def prepare_fork(self) -> None:
+        """Bring the store, right before a fork, into a state that a child can inherit."""
+
+    def resume_after_fork(self) -> None:
+        """Go on in the parent; called after each `prepare_fork`."""
+
     def reset_after_fork(self) -> None:
         """Forget, in a forked child, connections and mutexes that belong to the parent."""
 
@@ -127,13 +136,12 @@ class RecordStore(StateBackend, RecordReader):
         """Free this instance's locks and release its resources."""
         if self._closed:
             return
-        try:
+        with ExitStack() as undo:  # each of these is tried, whatever the others raise; the first error comes out
+            undo.callback(self.close_store)
+            undo.callback(_open_backends.discard, self)
+            undo.callback(setattr, self, "_closed", True)
             for lease in self._keeper.drop_all():
-                self.free_lock(lease)
-        finally:
-            self._closed = True
-            _open_backends.discard(self)
-            self.close_store()
+                undo.callback(self.free_lock, lease)
 
     def _after_fork(self) -> None:
         """Start the child with no transaction and no lease: both belong to the parent."""
@@ -146,20 +154,45 @@ class RecordStore(StateBackend, RecordReader):
             raise BackendUnavailableError("the backend is closed", hint="Open another one.")
 
 
+_logger = logging.getLogger(__name__)
 _open_backends: weakref.WeakSet[RecordStore] = weakref.WeakSet()
 
 
 def _close_all() -> None:
     """Give back, at the exit of the interpreter, the locks of every instance that was left open."""
     for backend in list(_open_backends):
-        backend.close()
+        try:
+            backend.close()
+        except SeeknalError:  # the others must still be closed, and nobody is left to raise to
+            _logger.warning("a %s could not be closed at exit", type(backend).__name__, exc_info=True)
+
+
+_forking = threading.Lock()
+_prepared: list[RecordStore] = []
+
+
+def _prepare_all() -> None:
+    """Prepare every store for a fork; a second thread that forks waits for the first."""
+    _forking.acquire()
+    for backend in list(_open_backends):
+        _prepared.append(backend)  # first: whatever happens, it is resumed
+        with suppress(Exception):
+            backend.prepare_fork()
+
+
+def _resume_all() -> None:
+    while _prepared:
+        _prepared.pop().resume_after_fork()
+    _forking.release()
 
 
 def _reset_all() -> None:
+    _prepared.clear()
+    _forking.release()
     for backend in list(_open_backends):
         backend._after_fork()
 
 
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_all)
+    os.register_at_fork(before=_prepare_all, after_in_parent=_resume_all, after_in_child=_reset_all)

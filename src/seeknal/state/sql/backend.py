@@ -76,6 +76,14 @@ class DatabaseStateBackend(RecordStateBackend):
         self._is_ready = False
         self._database.dispose(close=True)
 
+    def prepare_fork(self) -> None:
+        """Close all connections, so that a child inherits none."""
+        self._database.prepare_fork()
+
+    def resume_after_fork(self) -> None:
+        """Open connections again when they are needed."""
+        self._database.resume_after_fork()
+
     def reset_after_fork(self) -> None:
         """Leave the parent's connections alone and open new ones."""
         self._database.dispose(close=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, CorruptStateError
 from seeknal.state.sql.dialects import SQLITE, BusyError
+from seeknal.state.sql.gate import Gate
 from seeknal.state.sql.statements import Cursor
 from seeknal.state.transaction import backoff
 
@@ -32,6 +35,9 @@ are refused without any."""
 _inherited: list[tuple[Pool, list[PoolProxiedConnection]]] = []
 """Pools and connections of a parent process. Closing a SQLite connection in a forked child would drop locks and
 files of the parent."""
+
+_creating = threading.Lock()
+os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
 
 
 class Database:
@@ -52,6 +58,7 @@ class Database:
         self._budget_us = budget_ms * 1000
         self._at_hand: list[PoolProxiedConnection] = []
         self._is_disposed = False
+        self._gate = Gate()
         self.engine: Engine = create_engine(
             URL.create("sqlite", database=str(path)),
             poolclass=QueuePool,
@@ -80,12 +87,19 @@ class Database:
     def create_file(self) -> None:
         """Make the file, readable by its owner only, and its directory, where they are missing.
 
+        A file that stands is never opened here: closing it again would drop all locks that this process has on it,
+        those of SQLite's connections included, and another process would take the log away under them.
+        Source: https://www.sqlite.org/howtocorrupt.html §2.2.
+
         Raises:
             BackendUnavailableError: It cannot be, or something that is not a file stands there.
         """
         try:
             self._path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+            with _creating, contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+            if self._path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         except OSError as error:
             raise BackendUnavailableError(
                 f"cannot open {self.location}: {error.strerror or error}",
@@ -125,7 +139,23 @@ class Database:
         else:
             _inherited.append((self.engine.pool, self._at_hand))
             self._at_hand = []
+            self._gate = Gate()
         self.engine.dispose(close=close)
+
+    def prepare_fork(self) -> None:
+        """Wait until nobody uses a connection, let nobody begin to, and close them all.
+
+        SQLite keeps the locks of a process in its memory. A child that inherited them with an open connection would
+        believe that it holds them, and lose its commits when its parent closes the store.
+        Source: https://www.sqlite.org/howtocorrupt.html §2.6.
+        """
+        self._gate.shut()
+        self._drop_at_hand()
+        self.engine.dispose(close=True)
+
+    def resume_after_fork(self) -> None:
+        """Go on in the parent."""
+        self._gate.open()
 
     def _borrow(self) -> PoolProxiedConnection:
         """Return a connection that nobody uses; the one used last, whose cache is warm.
@@ -180,6 +210,8 @@ class Database:
         raise BackendUnavailableError(str(last), hint=last.hint) from last.__cause__
 
     def _once(self, step: Callable[[Cursor], T], committing: bool) -> T:
+        gate = self._gate
+        gate.enter()
         try:
             connection = self._borrow()
             try:
@@ -202,3 +234,5 @@ class Database:
                 hint="Restore it from a backup, and keep a copy of the damaged one.",
                 location=self.location,
             ) from error
+        finally:
+            gate.leave()
