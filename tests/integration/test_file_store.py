@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from seeknal.errors import BackendUnavailableError, LeaseLostError, SupersededError
+from seeknal.errors import BackendUnavailableError, CorruptStateError, LeaseLostError, SupersededError
 from seeknal.state.backend import create_state_backend
 from seeknal.state.file.backend import FileStateBackend
 from seeknal.state.file.network import file_system_type, refuse_network_file_system
@@ -290,6 +290,7 @@ MOUNTS = """\
 21 1 8:1 / / rw - ext4 /dev/sda1 rw
 30 21 0:40 / /mnt/share rw - nfs4 server:/export rw
 31 21 0:41 / /mnt/with\\040space rw - cifs //server/share rw
+33 21 0:42 / /mnt/данные rw - nfs server:/data rw
 32 30 8:2 / /mnt/share/local rw - xfs /dev/sdb rw
 """
 
@@ -302,6 +303,7 @@ MOUNTS = """\
         ("/mnt/share/project/target", "nfs4"),
         ("/mnt/shared/target", "ext4"),
         ("/mnt/with space/target", "cifs"),
+        ("/mnt/данные/target", "nfs"),
         ("/mnt/share/local/target", "xfs"),
     ],
 )
@@ -317,3 +319,45 @@ def test_a_network_file_system_is_refused_with_the_reason(tmp_path: Path, monkey
         create_state_backend("file", base_path=tmp_path / "target").initialize()
     assert "database" in raised.value.hint
     refuse_network_file_system(Path("/"))
+
+
+def test_a_run_state_json_that_somebody_put_back_is_kept_beside_with_a_warning(tmp_path: Path, caplog) -> None:
+    view = tmp_path / "run_state.json"
+    with opened(tmp_path) as backend:
+        backend.create_run("first")
+        backend.set_node_state("first", "node", status="success")
+    old = view.read_bytes()
+    with opened(tmp_path) as backend:
+        backend.create_run("second")
+    view.write_bytes(old)
+    os.utime(view, ns=(view.stat().st_atime_ns, view.stat().st_mtime_ns + 1_000_000_000))
+    with opened(tmp_path) as backend:
+        assert backend.list_runs() == ["first", "second"], "the journal is the truth"
+    assert view_of(tmp_path)["run_id"] == "second"
+    [kept] = tmp_path.glob("run_state.json.*.bak")
+    assert kept.read_bytes() == old
+    assert str(kept) in caplog.text
+
+
+@pytest.mark.parametrize("node", ['{"status": "completed"}', '{"attempt": 0}', '{"metadata": [1]}', "[]"])
+def test_a_run_state_json_that_cannot_be_taken_in_is_refused_each_time_and_kept(tmp_path: Path, node: str) -> None:
+    content = f'{{"run_id": "r1", "nodes": {{"n": {node}}}}}'
+    (tmp_path / "run_state.json").write_text(content)
+    for _ in range(2):
+        with pytest.raises(CorruptStateError, match=r"run_state\.json"):
+            FileStateBackend(tmp_path).initialize()
+    assert (tmp_path / "run_state.json").read_text() == content
+
+
+def test_completed_work_of_the_published_platform_is_taken_in(tmp_path: Path) -> None:
+    node = {
+        "status": "success",
+        "completed_intervals": [["2024-01-01T00:00:00", "2024-01-02T00:00:00"]],
+        "completed_partitions": ["eu"],
+    }
+    (tmp_path / "run_state.json").write_text(json.dumps({"run_id": "r", "nodes": {"n": node}}))
+    with opened(tmp_path) as backend:
+        [span] = backend.get_completed_intervals("n")
+        assert (span.start, span.end) == (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC))
+        assert [state.partition for state in backend.list_partitions("n")] == ["eu"]
+        assert backend.get_node_state("r", "n").metadata == {}

@@ -11,9 +11,8 @@ import logging
 import os
 import threading
 import weakref
-from contextlib import ExitStack
 from abc import abstractmethod
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock

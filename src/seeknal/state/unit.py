@@ -111,6 +111,10 @@ class UnitOfWork:
         self._single = single
         self._base_runs: dict[str, RunState | None] = {}
         self._base_nodes: dict[NodeKey, NodeState | None] = {}
+        self._listed: set[str] = set()
+        """Runs whose nodes were listed: those that were not among them are known to be absent."""
+        self._newest: set[NodeKey] = set()
+        """Node states that were found to be the latest of their node."""
         self._frames = [_Frame()]
 
     # ---- savepoints ----
@@ -153,16 +157,18 @@ class UnitOfWork:
             if run_id in frame.dropped:
                 return None
         if key not in self._base_nodes:
-            self._base_nodes[key] = self._store.read_node(run_id, node_id)
+            self._base_nodes[key] = None if run_id in self._listed else self._store.read_node(run_id, node_id)
         return self._base_nodes[key]
 
     def nodes(self, run_id: str) -> dict[str, NodeState]:
         """Return the node states of a run as this transaction sees them, sorted by node id."""
         found: dict[str, NodeState | None] = {}
         if not self._is_dropped(run_id):
-            found.update(self._store.read_nodes(run_id))
-            for node_id, state in found.items():
-                found[node_id] = self._base_nodes.setdefault((run_id, node_id), state)
+            if run_id not in self._listed:
+                self._listed.add(run_id)
+                for node_id, state in self._store.read_nodes(run_id).items():
+                    self._base_nodes.setdefault((run_id, node_id), state)
+            found.update((node_id, state) for (run, node_id), state in self._base_nodes.items() if run == run_id)
         for frame in self._frames:
             if run_id in frame.dropped:
                 found.clear()
@@ -198,7 +204,12 @@ class UnitOfWork:
         for state in reversed(written.values()):
             if state is not None and status in (None, state.status):
                 return state
-        return self._store.read_latest(node_id, status, frozenset(hidden | written.keys()))
+        latest = self._store.read_latest(node_id, status, frozenset(hidden | written.keys()))
+        if latest is None:
+            return None
+        key = (latest.run_id, node_id)
+        self._newest.add(key)
+        return self._base_nodes.setdefault(key, latest) or latest
 
     def intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node as this transaction sees them."""
@@ -270,6 +281,10 @@ class UnitOfWork:
         created = {run.run_id for run in written if self._base_runs.get(run.run_id) is None}
         dropped = [run_id for run_id in frame.dropped if self._base_runs.get(run_id) is not None]
         nodes = [(key, state) for key, state in frame.nodes.items() if key[0] not in frame.dropped]
+        guarded = {key for key, _ in nodes}
+        if dropped:
+            # A run is deleted because of what its nodes, and newer ones, were: they must still be that.
+            guarded |= self._newest | {key for key in self._base_nodes if key[0] in dropped}
         gone = frame.dropped - {run.run_id for run in written}
         return Batch(
             deleted_runs=dropped,
@@ -279,7 +294,7 @@ class UnitOfWork:
             work=frame.work,
             freed_runs=sorted(frame.freed),
             run_versions={run_id: run.version if (run := self._base_runs.get(run_id)) else 0 for run_id in frame.runs},
-            node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key, _ in nodes},
+            node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key in guarded},
             runs_needed=frame.needed - created - gone,
             leases=frame.leases,
         )

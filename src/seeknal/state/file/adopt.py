@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from seeknal.errors import CorruptStateError, SeeknalError
-from seeknal.model.changes import NODE_FIELDS, new_run, patched_run, written_node
+from seeknal.model.changes import NODE_FIELDS, new_partition, new_run, patched_run, written_node
 from seeknal.model.ids import check_id
+from seeknal.model.intervals import as_interval
 from seeknal.model.records import NodeState, RunState
 from seeknal.model.status import RunStatus
+from seeknal.state.batch import Batch, IntervalCompleted, PartitionCompleted, Work
 
 RENAMED = {"hash": "fingerprint", "last_run": "finished_at", "error": "error_message"}
 INSTANTS = ("started_at", "finished_at")
+KNOWN = ("run_id", "node_id", "version", "sequence", "completed_intervals", "completed_partitions")
 
 
-def adopted(document: dict[str, Any], path: Path, now: datetime) -> tuple[RunState, list[NodeState]] | None:
-    """Return the run that a file holds and its nodes, or ``None`` if it holds none.
+def adopted(document: dict[str, Any], path: Path, now: datetime) -> Batch | None:
+    """Return the run that a file holds, its nodes and their completed work, or ``None`` if it holds none.
 
     Raises:
         CorruptStateError: It cannot be understood; the message names the file and the field.
@@ -34,8 +37,9 @@ def adopted(document: dict[str, Any], path: Path, now: datetime) -> tuple[RunSta
     try:
         run_id = check_id(document.get("run_id") or "imported", "run_id")
         states = [_node(run_id, node_id, found, now) for node_id, found in nodes.items()]
-        return _run(run_id, document, now), states
-    except (SeeknalError, AttributeError, ValueError) as error:
+        work = [change for node_id, found in nodes.items() for change in _work(run_id, node_id, found, now)]
+        return Batch(runs=[_run(run_id, document, now)], nodes=states, work=work)
+    except (SeeknalError, AttributeError, TypeError, ValueError) as error:
         raise _refused(path, str(error)) from error
 
 
@@ -63,10 +67,19 @@ def _node(run_id: str, node_id: str, found: dict[str, Any], now: datetime) -> No
             fields[name] = _instant(value)
         elif name in NODE_FIELDS and not (name == "fingerprint" and not isinstance(value, str | None)):
             fields[name] = value
-        elif key not in ("run_id", "node_id", "version", "sequence") and value not in (None, [], {}):
+        elif key not in KNOWN and value not in (None, [], {}):
             rest[key] = value
     fields["metadata"] = {**(fields.get("metadata") or {}), **rest}
     return written_node(None, run_id, check_id(node_id, "node_id"), now, None, fields)
+
+
+def _work(run_id: str, node_id: str, found: dict[str, Any], now: datetime) -> list[Work]:
+    spans = [as_interval(_instant(start), _instant(end)) for start, end in found.get("completed_intervals") or ()]
+    keys = found.get("completed_partitions") or ()
+    return [
+        *(IntervalCompleted(node_id, span.start, span.end, run_id) for span in spans),
+        *(PartitionCompleted(new_partition(run_id, node_id, key, now)) for key in keys),
+    ]
 
 
 def _instant(value: object) -> datetime | None:

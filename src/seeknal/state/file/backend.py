@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -46,6 +46,9 @@ class FileStateBackend(RecordStateBackend):
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PERSISTENT, Capability.PROCESSES})
 
+    _opened: tuple[FileStore, View] | None = None
+    _committed = False
+
     def __init__(
         self,
         base_path: str | os.PathLike[str] = "target",
@@ -61,7 +64,6 @@ class FileStateBackend(RecordStateBackend):
             )
         self._checkpoint_bytes = checkpoint_bytes
         self._layout = Layout(Path(base_path).absolute())
-        self._opened: tuple[FileStore, View] | None = None
 
     # ---- life ----
 
@@ -85,26 +87,20 @@ class FileStateBackend(RecordStateBackend):
 
     def _open(self, store: FileStore, view: View) -> None:
         found = view.read()
-        is_new = False
         if not store.exists():
+            # What cannot be taken in is refused before anything is created.
+            taken = None if found is None else adopted(found, self._layout.view, self.clock.now())
             with store.locked():
-                is_new = not store.exists()  # another process may have been first
-                if is_new:
-                    store.create()
+                if not store.exists():  # another process may have been first
+                    store.create(is_adopting=taken is not None)
+        if store.is_adopting():
+            store.adopt(None if found is None else adopted(found, self._layout.view, self.clock.now()))
         store.tidy()
-        if found is not None and is_new:
-            self._adopt(store, found)
-        elif found is not None and "superseded_by" not in found and store.read(lambda image: image.superseded_by):
+        if found is not None and "superseded_by" not in found and store.read(lambda image: image.superseded_by):
             # Its owner put run_state.json.bak back: this store is the current one again.
             with store.writing():
                 store.append(Entry(moved=Moved(store.store_id, None)))
         view.catch_up()
-
-    def _adopt(self, store: FileStore, found: dict[str, Any]) -> None:
-        taken = adopted(found, self._layout.view, self.clock.now())
-        if taken is not None:
-            with store.writing() as image:
-                store.append(Entry(changes=image.numbered(Batch(runs=[taken[0]], nodes=taken[1]))))
 
     def close_store(self) -> None:
         """Bring the files up to date and close them."""
@@ -179,8 +175,6 @@ class FileStateBackend(RecordStateBackend):
         return self._store.read(lambda image: image.held_locks(self.clock.ticks_us()))
 
     # ---- writing ----
-
-    _committed = False
 
     def commit(self, batch: Batch) -> Sequences:
         """Append a batch to the journal if its guards hold."""

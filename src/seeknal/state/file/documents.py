@@ -36,6 +36,7 @@ class StoreDocument(Document, kw_only=True):
     store_id: str
     created_at: datetime
     generation: int
+    is_adopting: bool = False
 
 
 class RunDocument(Document, kw_only=True):

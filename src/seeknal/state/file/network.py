@@ -7,6 +7,7 @@ append to one journal at once. Such a path is refused before anything is written
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from seeknal.errors import BackendUnavailableError
@@ -16,6 +17,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
      "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs"}
 )  # fmt: skip
 """Types, as mounts name them, of file systems that machines share. Source: mount(8)."""
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+"""Blanks, tabs, newlines and backslashes stand as octal escapes; everything else as it is."""
 
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -33,7 +37,7 @@ def file_system_type(path: Path, mountinfo: str) -> str | None:
         fields = left.split(" ")
         if len(fields) < 5 or not right:
             continue
-        point = Path(fields[4].encode().decode("unicode_escape"))
+        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]))
         if path == point or point in path.parents:
             depth = len(point.parts)
             if best is None or depth >= best[0]:

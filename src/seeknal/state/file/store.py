@@ -26,6 +26,7 @@ import msgspec
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError, StateBackendError
 from seeknal.model.codec import decode, encode
+from seeknal.state.batch import Batch
 from seeknal.state.file import durable
 from seeknal.state.file.checkpoint import (
     FileImage,
@@ -123,8 +124,12 @@ class FileStore:
 
     # ---- opening ----
 
-    def create(self) -> None:
-        """Make an empty store in a directory without one; the caller is writing."""
+    def create(self, *, is_adopting: bool) -> None:
+        """Make an empty store in a directory without one; the lock is held.
+
+        Args:
+            is_adopting: Whether the content of ``run_state.json`` is still to be taken in (`adopt`).
+        """
         durable.make_directory(self.layout.runs)
         durable.make_directory(self.layout.nodes)
         with durable.unavailable(self.layout.directory, "write"):
@@ -132,7 +137,9 @@ class FileStore:
             write_document(self.layout.index(1), index)
             durable.create_file(self.layout.journal(1))
             durable.sync_directory(self.layout.directory)
-            document = StoreDocument(store_id=str(uuid4()), created_at=self._clock.now(), generation=1)
+            document = StoreDocument(
+                store_id=str(uuid4()), created_at=self._clock.now(), generation=1, is_adopting=is_adopting
+            )
             write_document(self.layout.store, document)
             durable.sync_directory(self.layout.directory)
             durable.sync_directory(self.layout.base)
@@ -154,6 +161,25 @@ class FileStore:
         if rest:
             raise corrupt(layout.store, f"the file is missing, but {rest[0].name} is there")
         return False
+
+    def is_adopting(self) -> bool:
+        """Return whether ``run_state.json`` is still to be taken in."""
+        return self._read_store()[1].is_adopting
+
+    def adopt(self, found: Batch | None) -> None:
+        """Take in what ``run_state.json`` held before there was a store, unless another process did."""
+        with self.writing() as image:
+            if found is not None and not image.runs:
+                self.append(Entry(changes=image.numbered(found)))
+            with durable.unavailable(self.layout.store, "write"):
+                document = read_document(self.layout.store, StoreDocument)
+                document.is_adopting = False
+                write_document(self.layout.store, document)
+                durable.sync_directory(self.layout.directory)
+
+    def last_commit_ns(self) -> int:
+        """Return the time of the last commit or checkpoint, in the file system's nanoseconds since the epoch."""
+        return self.read(lambda _: max(os.fstat(self._descriptor).st_mtime_ns, self._stamp[1] if self._stamp else 0))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -143,15 +144,40 @@ class View:
         Raises:
             BackendUnavailableError: The former view stands.
         """
-        unfinished = list(self._layout.base.glob("run_state.json.*.tmp"))
+        if self._is_right() and not self._unfinished():
+            return
+        with self._writing, self._lock.held(self._budget_ms):
+            with durable.unavailable(self._layout.view, "tidy up beside"):
+                for path in self._unfinished():
+                    durable.remove_file(path)
+            if not self._is_right():
+                self._keep_what_was_put_here()
+                self._write()
+
+    def _is_right(self) -> bool:
         with durable.unavailable(self._layout.view, "read"):
             shown = self._layout.view.read_bytes() if self._layout.view.exists() else b""
-        if not unfinished and shown == pretty(self._store.read(_snapshot)):
-            return
-        with self._writing, self._lock.held(self._budget_ms), durable.unavailable(self._layout.view, "tidy up beside"):
-            for path in unfinished:
-                durable.remove_file(path)
-        self.write()
+        return shown == pretty(self._store.read(_snapshot))
+
+    def _unfinished(self) -> list[Path]:
+        return list(self._layout.base.glob("run_state.json.*.tmp"))
+
+    def _keep_what_was_put_here(self) -> None:
+        """Move a ``run_state.json`` aside that is newer than the last commit: somebody else wrote it.
+
+        One that is merely behind, because its writer was killed, is older than the commit that it does not show.
+        """
+        view = self._layout.view
+        with durable.unavailable(view, "look at"):
+            if not view.exists() or view.stat().st_mtime_ns <= self._store.last_commit_ns():
+                return
+            kept = view.with_name(f"run_state.json.{view.stat().st_mtime_ns // 1_000_000_000}.bak")
+            view.replace(kept)  # not durable.replace_file: nothing is written, and the view follows at once
+        _logger.warning(
+            "%s was changed by somebody else. It shows the state and does not hold it, so it was moved to %s",
+            view,
+            kept,
+        )
 
     def write(self, budget_ms: int | None = None) -> None:
         """Write the view as of the last commit.
@@ -163,9 +189,12 @@ class View:
             BackendUnavailableError: The former view stands.
         """
         with self._writing, self._lock.held(self._budget_ms if budget_ms is None else budget_ms):
-            document = self._store.read(_snapshot)
-            with durable.unavailable(self._layout.view, "write"):
-                durable.replace_file(self._layout.view, pretty(document))
+            self._write()
+
+    def _write(self) -> None:
+        document = self._store.read(_snapshot)
+        with durable.unavailable(self._layout.view, "write"):
+            durable.replace_file(self._layout.view, pretty(document))
 
     def keep_backup(self) -> None:
         """Copy the view, as it would be were the store current, to ``run_state.json.bak``.
