@@ -104,12 +104,12 @@ def load_module(file: Path) -> ModuleType:
     name = f"seeknal_project_{file.stem}_{abs(hash(str(file.resolve())))}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent))
     try:
-        spec.loader.exec_module(module)
+        # From the source, never from cached bytecode: that cannot tell two edits within a second apart.
+        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:  # a project's code may raise anything
         del sys.modules[name]
         raise ConfigurationError(
