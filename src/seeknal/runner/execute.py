@@ -15,7 +15,7 @@ from seeknal.pipeline.fingerprint import fingerprint
 from seeknal.pipeline.nodes import Node, Project
 from seeknal.runner.compute import Task, compute, output_facts, output_path, spans_text
 from seeknal.runner.executors import InlineExecutor
-from seeknal.runner.plan import CACHED, SKIPPED, Decision, Known, decide
+from seeknal.runner.plan import CACHED, RUN, SKIPPED, Decision, Known, decide
 from seeknal.state.contract import StateBackend
 from seeknal.tracking import RunRecorder, recover_dead_runs, track_run
 
@@ -103,11 +103,15 @@ class _Execution:
         except NodeFailedError as error:
             self._run.fail_node(node.node_id, str(error))
             return NodeEvent(node.node_id, "failed", str(error))
-        self._fingerprints[node.node_id] = made_of
         stored = self._run.backend.get_completed_intervals(node.node_id) if node.schedule else []
         decision, missing = self._decide(node, made_of, stored)
-        if decision.action == CACHED and self._run.skip_if_current(node.node_id, made_of):
-            return NodeEvent(node.node_id, "cached", decision.reason)
+        # What needs a scheduled node needs its rows of all intervals: new ones are a change to it.
+        held = spans_text(union([] if decision.anew else _spans(stored), missing)) if node.schedule else ""
+        self._fingerprints[node.node_id] = made_of + held
+        if decision.action == CACHED:
+            if self._run.skip_if_current(node.node_id, made_of):
+                return NodeEvent(node.node_id, "cached", decision.reason)
+            decision, missing = Decision(RUN, "it changed meanwhile"), self._missing(node, [])
         try:
             self._compute(node, made_of, stored, missing, decision)
         except NodeFailedError as error:
