@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,13 +15,15 @@ from urllib.parse import quote
 import duckdb
 import msgspec
 
-from seeknal.errors import NodeFailedError, SeeknalError
+from seeknal.errors import NodeFailedError
 from seeknal.model.intervals import Interval
 from seeknal.pipeline.nodes import PYTHON, Node, literal, quoted, resolved_sql
 from seeknal.pipeline.python_nodes import load_module
 
 READERS = {"csv": "read_csv", "json": "read_json", "jsonl": "read_json", "parquet": "read_parquet"}
 OUTPUT_OF_COMMAND_CHARS = 2000
+MOST_NAME_CHARS = 120
+"""Under the 255 bytes that file systems allow, with room for suffixes."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +77,10 @@ class NodeContext:
 
 def output_path(project_path: Path, node_id: str) -> Path:
     """Return where the output of a node is; the id is quoted, so it is never a path."""
-    return project_path / "target" / "outputs" / f"{quote(node_id, safe='')}.parquet"
+    name = quote(node_id, safe="")
+    if len(name) > MOST_NAME_CHARS:
+        name = f"{name[:40]}~{hashlib.sha256(node_id.encode()).hexdigest()}"
+    return project_path / "target" / "outputs" / f"{name}.parquet"
 
 
 def output_facts(path: Path) -> dict[str, str]:
@@ -116,6 +124,10 @@ def compute(task: Task) -> int | None:
         beside.replace(target)
     except duckdb.Error as error:
         raise NodeFailedError(str(error), hint=f"Correct {task.node.file} and run again.") from error
+    except RuntimeError as error:
+        if _is_interruption(error):
+            raise KeyboardInterrupt from error
+        raise
     except OSError as error:
         raise NodeFailedError(f"{target} cannot be written: {error.strerror}", hint="Check the disk.") from error
     finally:
@@ -137,7 +149,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, task: Task) -> None:
         assert node.start is not None
         sql = resolved_sql(node.content)
         nothing = Interval(node.start, node.start)
-        _execute(connection, f"CREATE TABLE output AS FROM ({_of_span(sql, nothing)}) LIMIT 0")
+        _execute(connection, f"CREATE TABLE output AS FROM ({_of_span(sql, nothing)}\n) LIMIT 0")
         for span in task.ranges:
             _execute(connection, f"INSERT INTO output {_of_span(sql, span)}")
 
@@ -153,12 +165,16 @@ def _of_span(sql: str, span: Interval) -> str:
 
 def _fill_from_function(connection: duckdb.DuckDBPyConnection, task: Task) -> None:
     node = task.node
-    function = getattr(load_module(task.project_path / node.file), node.function)
     try:
-        result = function(NodeContext(connection, task))
-    except SeeknalError:
+        # What the node prints goes where remarks go: stdout may be read by a program.
+        with contextlib.redirect_stdout(sys.stderr):
+            function = getattr(load_module(task.project_path / node.file), node.function)
+            result = function(NodeContext(connection, task))
+    except NodeFailedError:
         raise
-    except Exception as error:  # a node's own code may raise anything
+    except (Exception, SystemExit) as error:  # a node's own code may raise anything, and must not end the runner
+        if _is_interruption(error):
+            raise
         raise NodeFailedError(
             f"{type(error).__name__}: {error}", hint=f"Correct {node.function} in {node.file} and run again."
         ) from error
@@ -194,6 +210,11 @@ def _run_command(task: Task) -> None:
         raise NodeFailedError(
             f"exit code {done.returncode}{': ' if said else ''}{said}", hint=f"Correct {task.node.file} and run again."
         )
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Return whether this is what DuckDB makes of a KeyboardInterrupt during a query."""
+    return type(error) is RuntimeError and str(error) == "Query interrupted"
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
