@@ -3,9 +3,9 @@
 from functools import partial
 
 import pytest
-from seeknal.state.sql.backend import DatabaseStateBackend
 
 from seeknal.state.backend import create_state_backend
+from seeknal.state.sql.backend import DatabaseStateBackend
 from seeknal.state.testing import StateBackendConformance
 
 

@@ -96,7 +96,7 @@ def test_an_edit_keeps_comments_order_and_mode(project):
     ("url", "shown"),
     [
         ("postgresql://u:p%40@h/d", "postgresql://u:***@h/d"),
-        ("postgresql://u:p@x@h/d?sslpassword=z&a=b", "postgresql://u:***@h/d?sslpassword=***&a=b"),
+        ("postgresql://u:p@x@h/d?sslpassword=z&a=b", "postgresql://u:***@h/d?sslpassword=***&a=***"),
         ("postgresql://u@h/d", "postgresql://u@h/d"),
         ("libsql://token@host", "libsql://***@host"),
         ("libsql://host?authToken=abc", "libsql://host?authToken=***"),

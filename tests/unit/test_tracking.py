@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 
-from seeknal.errors import ConcurrencyError, LeaseLostError, LockHeldError, TransactionError
+from seeknal.errors import (
+    CapabilityError,
+    ConcurrencyError,
+    InvalidFieldError,
+    LeaseLostError,
+    LockHeldError,
+    TransactionError,
+)
 from seeknal.state.backend import create_state_backend
 from seeknal.state.memory import MemoryStateBackend, MemoryStore
 from seeknal.tracking import recover_dead_runs, track_run
+from seeknal.tracking.recovery import RECORDED_BY
 
 
 @pytest.fixture(params=["memory", "file", "database"])
@@ -58,12 +67,12 @@ def test_a_run_and_its_nodes_are_recorded(backend):
     ("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "cancelled"), (SystemExit(), "cancelled")]
 )
 def test_an_exception_fails_the_node_and_ends_the_run(backend, error, status):
-    with pytest.raises(type(error)), track_run(backend, "r") as run, run.node("n") as node:  # noqa: PT012
+    with pytest.raises(type(error)), track_run(backend, "r") as run, run.node("n") as node:
         node.complete_interval(datetime(2024, 1, 1), datetime(2024, 1, 2))
         raise error
     message = "no" if status == "failed" else "cancelled"
     assert backend.get_run("r").status == status
-    assert backend.get_metadata("r") == {"error_message": message}
+    assert backend.get_metadata("r")["error_message"] == message
     assert backend.get_node_state("r", "n").error_message == message
     assert backend.get_completed_intervals("n") == []
 
@@ -136,7 +145,7 @@ def test_a_node_that_fails_keeps_what_was_completed_before(backend):
     begin, end = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
     with track_run(backend, "one") as run, run.node("n") as node:
         node.complete_interval(begin, end)
-    with pytest.raises(ValueError, match="no"), track_run(backend, "two") as run, run.node("n") as node:  # noqa: PT012
+    with pytest.raises(ValueError, match="no"), track_run(backend, "two") as run, run.node("n") as node:
         node.restate_interval(begin, end)
         raise ValueError("no")
     assert len(backend.get_completed_intervals("n")) == 1
@@ -146,7 +155,7 @@ def test_a_run_can_fail_without_an_exception(backend):
     with track_run(backend, "r") as run:
         run.fail_node("n", "no such file")
         run.fail("failed: n")
-    assert (backend.get_run("r").status, backend.get_metadata("r")) == ("failed", {"error_message": "failed: n"})
+    assert (backend.get_run("r").status, backend.get_metadata("r")["error_message"]) == ("failed", "failed: n")
     assert backend.get_node_state("r", "n").error_message == "no such file"
 
 
@@ -169,7 +178,8 @@ def test_a_run_id_that_exists_is_refused_and_the_run_left_alone(backend):
 
 def test_dead_runs_are_failed_and_living_ones_left_alone(open_backend):
     one, other = open_backend(), open_backend()
-    one.create_run("dead")
+    one.create_run("dead", metadata={RECORDED_BY: {"host": "gone", "pid": 1}})
+    one.create_run("somebody else's, without a lock")
     one.set_node_state("dead", "n", status="running")
     one.set_node_state("dead", "done", status="success")
     with track_run(one, "alive"):
@@ -179,3 +189,43 @@ def test_dead_runs_are_failed_and_living_ones_left_alone(open_backend):
     assert one.get_node_state("dead", "n").status == "failed"
     assert one.get_node_state("dead", "done").status == "success"
     assert one.get_run("alive").status == "success"
+    assert one.get_run("somebody else's, without a lock").status == "running"
+
+
+@pytest.mark.parametrize("message", ["\udcff", "x" * 5_000_000, ""])
+def test_a_failure_is_recorded_whatever_its_message(open_backend, message):
+    backend = open_backend()
+    with pytest.raises(LookupError), track_run(backend, "r") as run, run.node("n"):
+        raise LookupError(message)
+    assert (backend.get_run("r").status, backend.get_node_state("r", "n").status) == ("failed", "failed")
+
+
+@pytest.mark.parametrize(("field", "value"), [("row_count", 3.5), ("metadata", {"when": datetime(2024, 1, 1)})])
+def test_a_node_that_was_told_what_cannot_be_stored_fails(open_backend, field, value):
+    backend = open_backend()
+    with track_run(backend, "r") as run:
+        with pytest.raises(InvalidFieldError), run.node("n") as node:
+            setattr(node, field, value)
+        assert backend.get_node_state("r", "n").status == "failed"
+
+
+def test_a_coroutine_is_a_task_that_lasts_until_it_is_done(open_backend):
+    backend = open_backend()
+    with track_run(backend, "r") as run:
+
+        @run.task("n")
+        async def work():
+            assert backend.get_node_state("r", "n").status == "running"
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            asyncio.run(work())
+    assert backend.get_node_state("r", "n").status == "failed"
+
+
+def test_a_generator_cannot_be_a_task(open_backend):
+    def rows():
+        yield 1
+
+    with track_run(open_backend(), "r") as run, pytest.raises(CapabilityError, match="rows"):
+        run.task("n")(rows)

@@ -6,8 +6,11 @@ corrupt; 130 after Ctrl-C, 141 when nobody reads the output any more.
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Annotated
@@ -84,11 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those of the process when ``None``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_process()
     try:
         code = app(args=given, prog_name="seeknal", standalone_mode=False)
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):
-        # Typer leaves with SystemExit for a broken pipe, and for nothing else outside its standalone mode.
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer turns a broken pipe into SystemExit, and nothing else outside its standalone mode.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, OSError):
+            raise
         # The interpreter flushes stdout once more at exit; let that go nowhere instead of failing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -96,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("error: interrupted\n")
         return 130
     except TyperException as error:
+        if error.format_message().startswith("Usage:"):  # no command was given: this is the help, as it is
+            sys.stderr.write(f"{error.format_message()}\n")
+            return 2
         _tell(error.format_message() or "no command was given", "See `seeknal --help`.")
         return 2
     except SeeknalError as error:
@@ -103,12 +112,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         _tell(str(error), error.hint)
         return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+    except OSError as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        _tell(f"{error.strerror or error}", "Check where the output goes: is it closed, or its disk full?")
+        return 1
     except Exception as error:  # noqa: BLE001 - the last place where it can be told in two lines
         if "--debug" in given:
             traceback.print_exc()
         _tell(f"{type(error).__name__}: {error}", "This is a bug; report it with the output of --debug.")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _prepare_process() -> None:
+    """Take SIGTERM and SIGHUP for an interruption, so that runs end as what they are; print whatever text there is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(message: str, hint: str) -> None:

@@ -35,7 +35,7 @@ def migrate_state(
     refuses writes, and `seeknal state rollback` goes back to it.
     """
     from seeknal.state.settings import load_settings, read_project
-    from seeknal.state.transfer import plan_transfer, transfer
+    from seeknal.state.transfer import check_source, plan_transfer, transfer
 
     printer = Printer(output, quiet=quiet)
     source = load_settings(project_path)
@@ -48,14 +48,19 @@ def migrate_state(
     record = _record(before, source, target)
     with ExitStack() as stack:
         ours = _open(stack, source)
+        if not dry_run:
+            check_source(ours)  # before the target is opened, which would create it
         theirs = None if dry_run and not _can_look(target) else _open(stack, target)
-        plan = plan_transfer(ours, theirs)
         if dry_run:
+            plan = plan_transfer(ours, theirs)
             counts = [(name, getattr(plan.counts, name)) for name in plan.counts.__struct_fields__]
             lines = [("from", source.where), ("to", target.where), *counts]
             lines += [("refused", reason) for reason in plan.refused]
             shown = {"from": source.where, "to": target.where, "dry_run": True, "counts": plan.counts}
             printer.thing({**shown, "refused": plan.refused}, lines)
+            if plan.refused:
+                printer.note("nothing was changed, and nothing would be: it is refused")
+                raise typer.Exit(3 if ours.list_locks() else 1)
             printer.note("nothing was changed; run it again with --no-dry-run")
             return
         assert theirs is not None
@@ -123,7 +128,7 @@ def rollback(
                 printer.note("nothing was changed; run it again with --no-dry-run")
             return
         ours = _open(stack, current)
-        if (old.backend, old.options) == (current.backend, current.options) or not info.superseded_by:
+        if (old.backend, old.options) == (current.backend, current.options):
             raise TransferError(f"{old.where} is current already", hint="There is nothing to go back to.")
         if ours.read_store().store_id != info.store_id:
             raise TransferError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -55,7 +56,9 @@ class Printer:
     def note(self, text: str) -> None:
         """Print a remark on stderr, unless ``--quiet``."""
         if not self.quiet:
-            sys.stderr.write(f"{text}\n")
+            # A remark that nobody can read must not stop the work that it is about.
+            with contextlib.suppress(OSError, AttributeError):
+                sys.stderr.write(f"{text}\n")
 
 
 def shown(value: Any) -> str:

@@ -82,7 +82,7 @@ def show(
 
 
 def cleanup(
-    days: Annotated[int, typer.Option("--days", min=0, help="Delete runs that finished longer ago.")],
+    days: Annotated[int, typer.Option("--days", min=0, max=36500, help="Delete runs that finished longer ago.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     project_path: ProjectPath = Path(),

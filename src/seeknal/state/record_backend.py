@@ -121,9 +121,11 @@ class RecordStateBackend(LockVerbs):
     ) -> list[str]:
         """Return run ids in the order of their creation."""
         wanted = None if status is None else as_status(RunStatus, status)
-        if limit is not None and (not isinstance(limit, int) or limit < 0):
+        if limit is not None and (not isinstance(limit, int) or not 0 <= limit < 2**63):
             raise InvalidFieldError(
-                f"limit is {limit!r}; it must be a whole number, 0 or more", hint="Pass limit as an int.", field="limit"
+                f"limit is {limit!r}; it must be a whole number, 0 or more, of 63 bits",
+                hint="Pass limit as an int.",
+                field="limit",
             )
         reader = self._read()
         if isinstance(reader, UnitOfWork):

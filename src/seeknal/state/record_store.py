@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seeknal.state.transaction_block import TransactionBlock
 
 DEFAULT_BUSY_TIMEOUT_MS = 30_000
+MOST_BUSY_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 
 class _Local(threading.local):
@@ -47,9 +48,9 @@ class RecordStore(StateBackend, RecordReader):
     """
 
     def __init__(self, *, clock: Clock | None = None, busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS) -> None:
-        if not isinstance(busy_timeout_ms, int) or busy_timeout_ms < 0:
+        if not isinstance(busy_timeout_ms, int) or not 0 <= busy_timeout_ms <= MOST_BUSY_TIMEOUT_MS:
             raise InvalidFieldError(
-                f"busy_timeout_ms is {busy_timeout_ms!r}; it must be a whole number of milliseconds, 0 or more",
+                f"busy_timeout_ms is {busy_timeout_ms!r}; it must be a whole number of milliseconds, from 0 to a day",
                 hint="Pass busy_timeout_ms as an int.",
                 field="busy_timeout_ms",
             )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from seeknal.errors import ConfigurationError
 from seeknal.state.contract import StateBackend
@@ -278,12 +279,14 @@ def _located(backend: str, options: dict[str, Any], project: Path, env: Mapping[
         options.setdefault("db_path", "target/state.db")
     for key in ("base_path", "db_path"):
         if key in options:
+            if not isinstance(options[key], str):
+                raise ConfigurationError(f"state_options.{key} is not text", hint=f"Write `{key}: path`.")
             options[key] = str(project / options[key])
     url = options.get("url")
     if isinstance(url, str):
-        if url.startswith("sqlite:///") and "?" not in url and url != "sqlite:///:memory:":
+        if url.startswith("sqlite:///") and "?" not in url and ":memory:" not in url:
             del options["url"]
-            options["db_path"] = str(project / url.removeprefix("sqlite:///"))
+            options["db_path"] = str(project / unquote(url.removeprefix("sqlite:///")))
         elif env.get("TURSO_AUTH_TOKEN"):
             options["url"] = with_token(url, env["TURSO_AUTH_TOKEN"])
     return options

@@ -118,6 +118,23 @@ def plan_transfer(source: RecordStateBackend, target: RecordStateBackend | None)
     return TransferPlan(counts=counts, refused=refused)
 
 
+def check_source(source: RecordStateBackend) -> None:
+    """Raise unless a store can be moved away now.
+
+    Raises:
+        LockHeldError: Somebody holds a lock of it.
+        TransferError: Its state moved away before.
+    """
+    for lock in source.list_locks():
+        raise held(lock.run_id, lock.node_id, lock)
+    successor = source.read_store().superseded_by
+    if successor is not None:
+        raise TransferError(
+            f"the source is superseded: its state moved to {successor}",
+            hint="Go back with `seeknal state rollback`, or migrate from the store that is current.",
+        )
+
+
 def transfer(
     source: RecordStateBackend,
     target: RecordStateBackend,
@@ -131,7 +148,8 @@ def transfer(
 
     Args:
         source: The store to copy, open.
-        target: An empty one, or a former or unfinished copy of this source; only what it lacks is copied.
+        target: An empty one; an unfinished copy of this source, which gets what it lacks; or the store that this
+            state moved away from, whose content is replaced (after an error it stays superseded and may be empty).
         target_where: The target in words, without secrets; the source names it to its writers.
         batch_rows: Rows per commit.
         on_progress: Called after each commit with what was copied so far.
@@ -141,14 +159,8 @@ def transfer(
         LockHeldError: Somebody holds a lock of the source.
         TransferError: The target holds something else, or the two sides differ. Both are as they were found.
     """
-    for lock in source.list_locks():
-        raise held(lock.run_id, lock.node_id, lock)
+    check_source(source)
     source_info, target_info = source.read_store(), target.read_store()
-    if source_info.superseded_by is not None:
-        raise TransferError(
-            f"the source is superseded: its state moved to {source_info.superseded_by}",
-            hint="Go back with `seeknal state rollback`, or migrate from the store that is current.",
-        )
     problem = _target_problem(source, target)
     if problem:
         raise TransferError(problem, hint="Choose an empty store, or empty this one first.")
@@ -158,6 +170,8 @@ def transfer(
     try:
         # Under the source's identity from the start: what a kill leaves here is then known as a part of a copy.
         target.write_successor(source_info.store_id, None)
+        if _difference(source, target):
+            _empty(target)
         for batch in _batches(source, target, batch_rows):
             copied.add(batch)
             target.commit(batch)
@@ -247,13 +261,33 @@ def _batches(source: RecordStateBackend, target: RecordStateBackend, rows: int) 
         yield batch
 
 
+def _empty(target: RecordStateBackend) -> None:
+    """Remove everything from a store whose state moved to the source, where all of it is."""
+    runs = target.read_run_ids(None, newest_first=False, limit=None)
+    for first in range(0, len(runs), BATCH_ROWS):
+        target.commit(Batch(deleted_runs=runs[first : first + BATCH_ROWS]))
+    for node_id in target.read_worked_nodes():
+        spans = [IntervalRestated(node_id, each.start, each.end) for each in target.read_intervals(node_id)]
+        keys = [PartitionRestated(node_id, each.partition) for each in target.read_partitions(node_id)]
+        work: list[Work] = [*spans, *keys]
+        for first in range(0, len(work), BATCH_ROWS):
+            target.commit(Batch(work=work[first : first + BATCH_ROWS]))
+
+
 def _target_problem(source: RecordStateBackend, target: RecordStateBackend) -> str:
     """Return why this target cannot take the source, or nothing."""
     if next(records(target), None) is None:
         return ""
-    ours, theirs = source.read_store().store_id, target.read_store().store_id
-    if ours != theirs:
+    ours, theirs = source.read_store(), target.read_store()
+    if ours.store_id != theirs.store_id:
         return "the target already holds another state"
+    if theirs.superseded_by is not None:
+        return ""  # what this state was before it moved to the source: what differs is replaced
+    return _difference(source, target)
+
+
+def _difference(source: RecordStateBackend, target: RecordStateBackend) -> str:
+    """Return what a former copy of the source holds that the source does not hold equally, or nothing."""
     for run_id in target.read_run_ids(None, newest_first=False, limit=None):
         nodes = source.read_nodes(run_id)
         is_part = all(nodes.get(node_id) == state for node_id, state in target.read_nodes(run_id).items())

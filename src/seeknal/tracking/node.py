@@ -7,13 +7,15 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from seeknal.errors import SeeknalError, TransactionError
+from seeknal.errors import InvalidFieldError, SeeknalError, TransactionError
 from seeknal.model.intervals import Interval, as_interval
 from seeknal.model.records import NodeState
 from seeknal.model.status import NodeStatus
 from seeknal.state.contract import StateBackend
 
 T = TypeVar("T")
+
+MOST_MESSAGE_CHARS = 10_000
 
 
 class Recording(Protocol):
@@ -68,10 +70,24 @@ class NodeRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self._run.write(self._succeed)
+            try:
+                self._run.write(self._succeed)
+            except InvalidFieldError as refused:
+                # What the node was told cannot be stored: it did not succeed, and must not stay `running`.
+                self.row_count, self.metadata = None, {}
+                self._fail(refused)
+                raise
             return
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        message = describe(error)
         try:
-            self._run.write(lambda: self._set(status="failed", error_message=describe(error)))
+            self._run.write(lambda: self._set(status="failed", error_message=message))
+        except InvalidFieldError:
+            # The metadata that the node gathered until it failed cannot be stored; its failure must be.
+            self.metadata = {}
+            self._run.write(lambda: self._set(status="failed", error_message=message))
         except SeeknalError as refused:
             error.add_note(f"The failure of {self.node_id} could not be recorded: {refused}")
 
@@ -126,7 +142,8 @@ def current_state(backend: StateBackend, node_id: str, fingerprint: str | None) 
 
 
 def describe(error: BaseException) -> str:
-    """Return the message of an exception, or its class where it has none."""
+    """Return the message of an exception as text that any store takes, or its class where it has none."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return "cancelled"
-    return str(error) or type(error).__name__
+    text = str(error).encode(errors="backslashreplace").decode()[:MOST_MESSAGE_CHARS]
+    return text or type(error).__name__

@@ -6,14 +6,18 @@ from seeknal.errors import ConcurrencyError, NotFoundError
 from seeknal.model.status import RunStatus
 from seeknal.state.contract import StateBackend
 
+RECORDED_BY = "recorded_by"
+"""The metadata key by which a recorder says that it holds the run's lock while the run lasts, and who it is."""
+
 DEAD = "the process that ran it ended without saying how"
 
 
 def recover_dead_runs(backend: StateBackend) -> list[str]:
-    """Mark every ``running`` run whose lock nobody holds as failed, with its running nodes; return their ids.
+    """Mark as failed every ``running`` run of a recorder whose lock nobody holds, and its running nodes.
 
-    Only runs that are executed under the lock of the run can be told apart from dead ones, as those of
-    `track_run` are. Each run is one transaction under its own lock; one that changes meanwhile is left alone.
+    Returns the ids of these runs, in creation order.
+    Runs that were created otherwise are left alone: nothing says that they are executed under their lock. Each
+    run is one transaction under its own lock; one that changes meanwhile is left alone.
     """
     recovered = []
     for run_id in backend.list_runs(status="running"):
@@ -31,7 +35,7 @@ def recover_dead_runs(backend: StateBackend) -> list[str]:
 
 def _fail(backend: StateBackend, run_id: str) -> bool:
     run = backend.get_run(run_id)
-    if run is None or run.status is not RunStatus.RUNNING:
+    if run is None or run.status is not RunStatus.RUNNING or RECORDED_BY not in run.metadata:
         return False
     for node_id, state in backend.get_all_node_states(run_id).items():
         if state.status == "running":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
 from seeknal.clock import Clock
-from seeknal.errors import SeeknalError
+from seeknal.errors import CapabilityError, SeeknalError
 from seeknal.state.contract import StateBackend
-from seeknal.state.lease import Lease
+from seeknal.state.lease import Lease, this_host
 from seeknal.tracking.node import NodeRecorder, current_state, describe
+from seeknal.tracking.recovery import RECORDED_BY
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,9 +55,21 @@ class RunRecorder:
         return NodeRecorder(self, node_id, fingerprint)
 
     def task(self, node_id: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """Decorate a function: each call records one execution of the node."""
+        """Decorate a function: each call records one execution of the node. A coroutine function is awaited inside.
+
+        Raises:
+            CapabilityError: The function is a generator, whose work is done only after the call.
+        """
 
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise CapabilityError(
+                    f"{function.__name__} is a generator and cannot be a task",
+                    hint="Use `with run.node(...)` where it is consumed.",
+                )
+            if inspect.iscoroutinefunction(function):
+                return cast("Callable[P, T]", self._async_task(node_id, function))
+
             @functools.wraps(function)
             def recorded(*args: P.args, **kwargs: P.kwargs) -> T:
                 with self.node(node_id):
@@ -63,6 +78,14 @@ class RunRecorder:
             return recorded
 
         return decorate
+
+    def _async_task(self, node_id: str, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @functools.wraps(function)
+        async def recorded(*args: Any, **kwargs: Any) -> Any:
+            with self.node(node_id):
+                return await function(*args, **kwargs)
+
+        return recorded
 
     def is_current(self, node_id: str, fingerprint: str) -> bool:
         """Return whether the newest success of the node has this fingerprint."""
@@ -124,7 +147,8 @@ def track_run(
     chosen = new_run_id(backend.clock) if run_id is None else run_id
     with backend.lock(chosen, timeout_ms=timeout_ms) as lease:
         run = RunRecorder(backend, chosen, lease)
-        run.write(lambda: backend.create_run(chosen, config=config, metadata=metadata))
+        mark = {RECORDED_BY: {"host": this_host(), "pid": os.getpid()}}
+        run.write(lambda: backend.create_run(chosen, config=config, metadata={**(metadata or {}), **mark}))
         try:
             yield run
         except BaseException as error:

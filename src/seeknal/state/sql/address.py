@@ -23,6 +23,10 @@ def database_path(db_path: str | os.PathLike[str] | None, url: str | None) -> Pa
         ConfigurationError: Both are given, or the URL names a database that this version does not speak to.
         InvalidStateUrlError: The URL cannot be read. No message shows its secrets.
     """
+    if ":memory:" in str(db_path or url or ""):
+        raise ConfigurationError(
+            "a SQLite store in memory is gone with its connection", hint="Use the backend `memory`, or name a file."
+        )
     if url is None:
         return Path(DEFAULT_PATH if db_path is None else db_path).absolute()
     if db_path is not None:
@@ -37,7 +41,9 @@ def database_path(db_path: str | os.PathLike[str] | None, url: str | None) -> Pa
             f"{redact(url)!r} cannot be opened: this version of the database backend speaks only to SQLite",
             hint="Use sqlite:///path, or db_path.",
         )
-    path = unquote(rest.partition("?")[0])
+    if "?" in rest:
+        raise InvalidStateUrlError(f"{redact(url)!r} has parameters, which SQLite does not take", hint="Remove them.")
+    path = unquote(rest)
     if not path.startswith("/") or path == "/":
         raise InvalidStateUrlError(
             f"{redact(url)!r} names no file", hint="Write three slashes for a relative path: sqlite:///target/state.db."

@@ -65,9 +65,9 @@ def _upgrade(connection: Connection, location: str) -> None:
         row = connection.execute(select(tables.store.c.schema_version)).first()
         if _check(None if row is None else tuple(row), location) == SCHEMA_VERSION:
             return
-    elif names & set(tables.metadata.tables):
+    elif names:
         raise CorruptStateError(
-            f"{location} is a database of something else: it has tables named like ours, but no store",
+            f"{location} is a database of something else: it has tables ({min(names)}), but no store",
             hint="Name another file.",
             location=location,
         )
