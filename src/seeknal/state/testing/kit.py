@@ -10,6 +10,7 @@ import pytest
 from seeknal.clock import FakeClock
 from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
+from seeknal.state.testing.cases_conflicts import ConflictCases
 from seeknal.state.testing.cases_intervals import IntervalCases
 from seeknal.state.testing.cases_leases import LeaseCases
 from seeknal.state.testing.cases_nodes import NodeCases
@@ -23,7 +24,15 @@ from seeknal.state.testing.scene import OpenBackend, Scene
 
 
 class StateBackendConformance(
-    StoreCases, RunCases, NodeCases, TransactionCases, LeaseCases, IntervalCases, RetentionCases, ProcessCases
+    StoreCases,
+    RunCases,
+    NodeCases,
+    TransactionCases,
+    ConflictCases,
+    LeaseCases,
+    IntervalCases,
+    RetentionCases,
+    ProcessCases,
 ):
     """Derive from it, override `open_backend`, and state `capabilities`; pytest does the rest.
 
