@@ -1,6 +1,5 @@
 """Every backend against the memory oracle: the same random program, the same answers after each step."""
 
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -264,8 +263,6 @@ def open_file_that_checkpoints_often(directory, clock):
 
 
 def open_sqlite(directory, clock):
-    if importlib.util.find_spec("seeknal.state.sql.backend") is None:
-        pytest.skip("the database backend is not there")
     return create_state_backend("database", db_path=f"{directory}/state.db", clock=clock)
 
 

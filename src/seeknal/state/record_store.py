@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from abc import abstractmethod
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock
@@ -176,8 +176,10 @@ def _prepare_all() -> None:
     _forking.acquire()
     for backend in list(_open_backends):
         _prepared.append(backend)  # first: whatever happens, it is resumed
-        with suppress(Exception):
+        try:
             backend.prepare_fork()
+        except SeeknalError:  # the fork goes on whatever happens here, and the others must be prepared for it
+            _logger.warning("a %s could not be prepared for a fork", type(backend).__name__, exc_info=True)
 
 
 def _resume_all() -> None:

@@ -60,12 +60,12 @@ class StateBackendConformance(
 
         It takes the keywords ``clock`` and ``busy_timeout_ms``. The kit initializes and closes what it opens.
         """
-        raise NotImplementedError("override the fixture open_backend")
+        pytest.fail("override the fixture open_backend: a callable that opens a new instance on the same store")
 
     @pytest.fixture
     def open_in_process(self) -> OpenInProcess:
         """Override with `Capability.PROCESSES`: a picklable callable that opens an instance on the same store."""
-        raise NotImplementedError("override the fixture open_in_process")
+        pytest.fail("override the fixture open_in_process, since this backend declares Capability.PROCESSES")
 
     def pass_time(self, clock: FakeClock, seconds: float) -> None:
         """Override where the store measures leases by its own clock: make it see ``seconds`` more, too."""
