@@ -151,3 +151,20 @@ def test_odd_values_are_wrong_usage_and_show_no_secret(project: Path, arguments:
     assert done.returncode == 2, done.stderr
     assert "bug" not in done.stderr
     assert "s3k" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--backend", "bogus"], ["--backend", "file", "--database-url", "sqlite:///x.db"]]
+)
+def test_a_project_is_not_begun_with_what_no_command_would_take(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(tmp_path, "init", *arguments)
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_option_of_a_backend_names_the_nearest(project: Path) -> None:
+    with (project / "seeknal_project.yml").open("a") as file:
+        file.write("state_options: {bse_path: elsewhere}\n")
+    done = run(project, "state", "list")
+    assert done.returncode == 2
+    assert "base_path" in done.stderr

@@ -36,6 +36,7 @@ def init(
     """Begin a project: write seeknal_project.yml and the directories of its nodes."""
     import json
 
+    from seeknal.state.registry import StateBackendFactory
     from seeknal.state.settings import PROJECT_FILE, edit_project
     from seeknal.state.url import has_secret
 
@@ -47,6 +48,11 @@ def init(
             hint="Pass --database-url '${NAME}' and set the environment variable NAME.",
         )
     chosen = backend or ("database" if database_url else "file")
+    known = StateBackendFactory.list_backends()
+    if chosen not in known:
+        raise ConfigurationError(f"there is no state backend {chosen!r}", hint=f"Known: {', '.join(known)}.")
+    if database_url and chosen in ("file", "memory"):
+        raise ConfigurationError(f"{chosen!r} takes no database URL", hint="Leave out the one or the other.")
     try:
         for name in DIRECTORIES:
             (project / name).mkdir(parents=True, exist_ok=True)

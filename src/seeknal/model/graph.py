@@ -15,21 +15,12 @@ from seeknal.errors import CycleError, GraphError
 Graph = Mapping[str, Collection[str]]
 
 
-def check_graph(graph: Graph) -> None:
-    """Raise unless every input exists and no node needs itself.
-
-    Raises:
-        GraphError: A node names an input that is not in the graph.
-        CycleError: Nodes depend on one another in a circle; ``path`` names it.
-    """
-    topological_order(graph)
-
-
 def topological_order(graph: Graph) -> list[str]:
     """Return all node ids, inputs before those that need them; ids sorted within a layer.
 
     Raises:
-        GraphError: As `check_graph`.
+        GraphError: A node names an input that is not in the graph.
+        CycleError: Nodes depend on one another in a circle; ``path`` names it.
     """
     for node_id, inputs in graph.items():
         for missing in sorted(set(inputs) - graph.keys()):
@@ -54,28 +45,3 @@ def topological_order(graph: Graph) -> list[str]:
         order.extend(layer)
         sorter.done(*layer)
     return order
-
-
-def descendants(graph: Graph, roots: Collection[str]) -> set[str]:
-    """Return every node that needs one of ``roots``, directly or not; the roots only if they need another root."""
-    children: dict[str, list[str]] = {}
-    for node_id, inputs in graph.items():
-        for parent in inputs:
-            children.setdefault(parent, []).append(node_id)
-    return _reach(children, roots)
-
-
-def ancestors(graph: Graph, roots: Collection[str]) -> set[str]:
-    """Return every node that one of ``roots`` needs, directly or not."""
-    return _reach(graph, roots)
-
-
-def _reach(edges: Mapping[str, Collection[str]], roots: Collection[str]) -> set[str]:
-    seen: set[str] = set()
-    todo = [target for root in roots for target in edges.get(root, ())]
-    while todo:
-        node_id = todo.pop()
-        if node_id not in seen:
-            seen.add(node_id)
-            todo.extend(edges.get(node_id, ()))
-    return seen

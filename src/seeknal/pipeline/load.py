@@ -97,6 +97,11 @@ def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
     start, end = (_instant(raw.get(key), key, file) for key in ("start", "end"))
     if raw.get("schedule") is not None and start is None:
         raise ConfigurationError(f"{file}: a schedule needs `start`", hint="Add `start: 2024-01-01`.")
+    if raw.get("schedule") is None and (start is not None or end is not None):
+        raise ConfigurationError(
+            f"{file}: `start` and `end` mean nothing without `schedule`",
+            hint="Add `schedule: '@daily'`, or remove them.",
+        )
     refs = sql_refs(content) if kind == "transform" else ()
     return Node(
         kind=kind,

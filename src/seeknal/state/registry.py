@@ -6,6 +6,7 @@ A backend is imported when it is first created, so that naming one never loads a
 from __future__ import annotations
 
 import difflib
+import inspect
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
@@ -57,6 +58,11 @@ class StateBackendFactory:
             ConfigurationError: An option it does not take.
         """
         backend_class = cls.find(backend_type)
+        known = inspect.signature(backend_class).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+        for option in options:
+            if option not in known and not takes_any and not getattr(backend_class, "__abstractmethods__", ()):
+                raise _unknown_option(backend_type, option, list(known))
         try:
             return backend_class(**options)
         except TypeError as error:
@@ -112,6 +118,14 @@ def missing_driver(name: str, error: ModuleNotFoundError) -> MissingDriverError:
 
 def _installed() -> list[EntryPoint]:
     return [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in BUILT_IN]
+
+
+def _unknown_option(name: str, option: str, known: list[str]) -> ConfigurationError:
+    near = difflib.get_close_matches(option, known, n=1)
+    return ConfigurationError(
+        f"backend {name!r} has no option {option!r}",
+        hint=f"{f'Did you mean {near[0]}? ' if near else ''}Known: {', '.join(known) or 'none'}.",
+    )
 
 
 def _unknown(name: str, known: list[str]) -> UnknownBackendError:

@@ -135,7 +135,7 @@ def track_run(
 
     Args:
         backend: An initialized store.
-        run_id: A new id, like ``run_20240110_120000_ab12``, when ``None``.
+        run_id: A new id, like ``run_20240110_120000_ab12cd34``, when ``None``.
         config: What the run was started with.
         metadata: Anything else.
         timeout_ms: How long to wait for the lock.
@@ -163,5 +163,5 @@ def track_run(
 
 
 def new_run_id(clock: Clock) -> str:
-    """Return an id that sorts by time and is not used twice, like ``run_20240110_120000_ab12``."""
-    return f"run_{clock.now():%Y%m%d_%H%M%S}_{uuid4().hex[:4]}"
+    """Return an id that sorts by time and is not used twice, like ``run_20240110_120000_ab12cd34``."""
+    return f"run_{clock.now():%Y%m%d_%H%M%S}_{uuid4().hex[:8]}"
