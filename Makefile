@@ -1,7 +1,8 @@
 # Needs Python 3.11 or later, make and git; everything else goes into .venv.
 #
 #   make demo    run the example pipeline three times and look at its state
-#   make test    the whole test suite that needs no server
+#   make test    the whole test suite; what needs a server that the environment does not name is skipped
+#   make test-servers  the same with real servers, which Docker runs; MYSQL=mariadb for that instead of MySQL
 #   make lint    style, types, import rules, spelling, gates
 #   make stress  the long forms of the tests
 #   make constraints  pin the newest versions
@@ -16,7 +17,15 @@ WORKERS = 2
 RUN_STAMP = $(VENV)/.installed-run
 DEV_STAMP = $(VENV)/.installed-dev
 
-.PHONY: demo test lint stress clean constraints
+# The servers of `make test-servers`, on ports of 127.0.0.1; compose.yaml has the same ones.
+MYSQL = mysql
+export SEEKNAL_POSTGRES_PORT ?= 25432
+export SEEKNAL_MYSQL_PORT ?= 23306
+export SEEKNAL_MARIADB_PORT ?= 23307
+export SEEKNAL_LIBSQL_PORT ?= 28080
+MYSQL_PORT = $(if $(filter mariadb,$(MYSQL)),$(SEEKNAL_MARIADB_PORT),$(SEEKNAL_MYSQL_PORT))
+
+.PHONY: demo test test-servers lint stress clean constraints
 .DELETE_ON_ERROR:
 
 demo: $(RUN_STAMP)
@@ -24,6 +33,14 @@ demo: $(RUN_STAMP)
 
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not nightly" $(ARGS)
+
+test-servers: $(DEV_STAMP)
+	@trap 'docker compose down --volumes' EXIT; trap 'exit 130' INT TERM; \
+	docker compose up --detach --wait postgres $(MYSQL) libsql && \
+	SEEKNAL_TEST_POSTGRES_URL=postgresql://postgres@127.0.0.1:$(SEEKNAL_POSTGRES_PORT)/test \
+	SEEKNAL_TEST_MYSQL_URL=mysql://root@127.0.0.1:$(MYSQL_PORT)/test \
+	SEEKNAL_TEST_LIBSQL_URL=http://127.0.0.1:$(SEEKNAL_LIBSQL_PORT) \
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not nightly" --require-backends $(ARGS)
 
 stress: $(DEV_STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) -m nightly $(ARGS)

