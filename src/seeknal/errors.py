@@ -22,7 +22,8 @@
           LeaseLostError
         TransactionError                    nested wrongly, ended, or used from another thread
           CommitUnknownError                the answer to a commit was lost; never retried
-        BackendUnavailableError             busy, unreachable, full, no permission
+        BackendUnavailableError             busy, unreachable, full
+        AccessDeniedError                   the server knows the user or the token not, or grants it too little
         CorruptStateError                   .location .offset
         SchemaVersionError                  .found .wanted
         CapabilityError                     this backend does not offer the operation
@@ -113,7 +114,13 @@ class CycleError(GraphError):
 
 
 class StateBackendError(SeeknalError):
-    """Anything that went wrong in a store."""
+    """Anything that went wrong in a store.
+
+    Attributes:
+        outcome: What became of the call's writes: ``not applied``, which is certain and final, or ``unknown``.
+    """
+
+    outcome: str = "not applied"
 
 
 class NotFoundError(StateBackendError, LookupError):
@@ -191,6 +198,10 @@ class BackendUnavailableError(StateBackendError):
     """The store cannot be reached or used now. Nothing was written."""
 
     retriable = True
+
+
+class AccessDeniedError(StateBackendError):
+    """The server does not let this user or token in, or does not grant it what a call needs. Nothing was written."""
 
 
 class CorruptStateError(StateBackendError):

@@ -21,6 +21,7 @@ from typer.exceptions import Abort, TyperException
 from seeknal import __version__
 from seeknal.cli import check, locks, migrate, project, state
 from seeknal.errors import (
+    AccessDeniedError,
     BackendUnavailableError,
     ConfigurationError,
     CorruptStateError,
@@ -40,6 +41,7 @@ EXIT_CODES: tuple[tuple[type[SeeknalError], int], ...] = (
     (IntervalError, 2),
     (LockHeldError, 3),
     (BackendUnavailableError, 4),
+    (AccessDeniedError, 4),
     (CorruptStateError, 5),
 )
 

@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from seeknal.errors import InvalidFieldError, StaleVersionError
+from seeknal.errors import (
+    BackendUnavailableError,
+    CommitUnknownError,
+    InvalidFieldError,
+    SeeknalError,
+    StaleVersionError,
+)
 from seeknal.model.changes import (
     check_unwritten,
     check_version,
@@ -53,17 +59,24 @@ class RecordStateBackend(LockVerbs):
         if self._local.unit is not None:
             return change(self._local.unit), Sequences()
         deadline = self.clock.ticks_us() + self.busy_timeout_ms * 1000
+        unit = UnitOfWork(self, single=True, guess=self.guessing())
         for pause in backoff():
-            unit = UnitOfWork(self, single=True)
-            result = change(unit)
-            batch = unit.batch()
             try:
+                result = change(unit)
+                batch = unit.batch()
                 given = Sequences() if batch.is_empty else self.commit(batch)
-            except StaleVersionError:
+            except SeeknalError as error:
+                if unit.has_guessed and not isinstance(error, BackendUnavailableError | CommitUnknownError):
+                    # It may be the guess that was wrong: look, and judge by what is there.
+                    unit = UnitOfWork(self, single=True)
+                    continue
+                if not isinstance(error, StaleVersionError):
+                    raise
                 # Somebody wrote the record between our read and our commit: read it again, patch again.
                 if self.clock.ticks_us() >= deadline:
                     raise
                 self.clock.sleep(pause)
+                unit = UnitOfWork(self, single=True)
                 continue
             for run_id in batch.freed_runs:
                 self._forget_leases(run_id)
@@ -162,7 +175,7 @@ class RecordStateBackend(LockVerbs):
         check_id(node_id, "node_id")
 
         def write(unit: UnitOfWork) -> NodeState:
-            found = unit.node(run_id, node_id)
+            found = unit.node(run_id, node_id, is_guess_enough=True)
             if found is None:
                 unit.require_run(run_id)
             new = written_node(found, run_id, node_id, self.clock.now(), state, fields)

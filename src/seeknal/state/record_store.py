@@ -12,12 +12,13 @@ import os
 import threading
 import weakref
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, InvalidFieldError, SeeknalError
-from seeknal.model.records import LockInfo
+from seeknal.model.records import LockInfo, NodeState
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey
@@ -75,6 +76,13 @@ class RecordStore(StateBackend, RecordReader):
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed intervals or partitions, sorted by their bytes."""
 
+    def guessing(self) -> Callable[[str, str], NodeState | None] | None:
+        """Return what says, without a read, what a node state most likely is; ``None`` where reads cost little.
+
+        A write may rest on it, since the guards of its commit find out if it was wrong.
+        """
+        return None
+
     @abstractmethod
     def write_successor(self, store_id: str, successor: str | None) -> None:
         """Set the store's identity and where its state moved to; ``None`` makes it current again.
@@ -85,7 +93,9 @@ class RecordStore(StateBackend, RecordReader):
 
     @abstractmethod
     def commit(self, batch: Batch) -> Sequences:
-        """Apply a batch atomically and durably if its guards hold.
+        """Apply a batch atomically and durably if its guards hold; return the sequences it gave out.
+
+        Of a batch with several records a store may return none: whoever commits one does not show them.
 
         Raises:
             SupersededError: The state moved away from this store (`write_successor`).

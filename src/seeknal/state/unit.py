@@ -12,6 +12,7 @@ Source: H. T. Kung, J. T. Robinson, "On Optimistic Methods for Concurrency Contr
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from typing import Protocol
 
 from seeknal.model.changes import missing_run
@@ -53,6 +54,9 @@ class RecordReader(Protocol):
 
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node, sorted by key."""
+
+
+Guess = Callable[[str, str], NodeState | None]
 
 
 class _Frame:
@@ -104,11 +108,14 @@ class UnitOfWork:
         store: The committed records.
         single: Whether it serves one operation that commits at once. Then whether a run exists is
             left to the commit, which saves a read.
+        guess: Says what a node state most likely is, which may save another. The commit finds out if it is wrong.
     """
 
-    def __init__(self, store: RecordReader, *, single: bool = False) -> None:
+    def __init__(self, store: RecordReader, *, single: bool = False, guess: Guess | None = None) -> None:
         self._store = store
         self._single = single
+        self._guess = guess
+        self.has_guessed = False
         self._base_runs: dict[str, RunState | None] = {}
         self._base_nodes: dict[NodeKey, NodeState | None] = {}
         self._listed: set[str] = set()
@@ -148,14 +155,17 @@ class UnitOfWork:
             self._base_runs[run_id] = self._store.read_run(run_id)
         return self._base_runs[run_id]
 
-    def node(self, run_id: str, node_id: str) -> NodeState | None:
-        """Return a node state as this transaction sees it."""
+    def node(self, run_id: str, node_id: str, *, is_guess_enough: bool = False) -> NodeState | None:
+        """Return a node state as this transaction sees it; a guess is enough for one that is going to be written."""
         key = (run_id, node_id)
         for frame in reversed(self._frames):
             if key in frame.nodes:
                 return frame.nodes[key]
             if run_id in frame.dropped:
                 return None
+        if key not in self._base_nodes and is_guess_enough and self._guess is not None:
+            self.has_guessed = True
+            self._base_nodes[key] = self._guess(run_id, node_id)
         if key not in self._base_nodes:
             self._base_nodes[key] = None if run_id in self._listed else self._store.read_node(run_id, node_id)
         return self._base_nodes[key]

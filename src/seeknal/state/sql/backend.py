@@ -1,43 +1,47 @@
-"""The database backend: SQLite through SQLAlchemy, with one transaction for one commit."""
+"""The database backend: one store in SQLite, PostgreSQL, MySQL or libSQL, with one transaction for one commit."""
 
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import msgspec
-from sqlalchemy import bindparam, select, update
 
 from seeknal.clock import Clock
-from seeknal.errors import BackendUnavailableError, ConfigurationError, CorruptStateError
-from seeknal.model.changes import missing_run, stale
+from seeknal.errors import BackendUnavailableError, ConfigurationError
 from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
-from seeknal.state.batch import Batch, Sequences
+from seeknal.state.batch import Batch, NodeKey, Sequences
 from seeknal.state.capabilities import Capability
-from seeknal.state.grants import granted, renewed
-from seeknal.state.lease import Lease, LockKey, lost
+from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
-from seeknal.state.sql import intervals, leases, nodes, runs, schema, tables
-from seeknal.state.sql.address import database_path
+from seeknal.state.sql import intervals, leases, nodes, runs, schema, store
+from seeknal.state.sql.address import address_of, table_names
+from seeknal.state.sql.commit import Plan, first_of, is_one_transition
+from seeknal.state.sql.dialects import dialect_of
+from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
-from seeknal.state.sql.statements import Cursor, Statement
-from seeknal.state.store_info import StoreInfo, superseded
+from seeknal.state.sql.statements import Step, statement_of, target_of
+from seeknal.state.store_info import StoreInfo
 
-STORE = Statement(select(tables.store.c.store_id, tables.store.c.schema_version, tables.store.c.superseded_by))
-MOVE = Statement(update(tables.store).values(store_id=bindparam("id"), superseded_by=bindparam("successor")))
+MOST_REMEMBERED = 1000
+"""Node states that an instance remembers having written."""
 
 
 class DatabaseStateBackend(RecordStateBackend):
-    """State in a SQLite database. Several processes of one machine may use it at once.
+    """State in a database: a SQLite file for the processes of one machine, or a server for many machines.
 
     Args:
-        db_path: The file; ``target/state.db`` if no URL is given either.
-        url: ``sqlite:///path`` instead.
-        clock: Where time comes from.
-        busy_timeout_ms: The one budget for waiting on other writers, per call.
-        synchronous: ``FULL``: a commit survives a power cut. ``NORMAL``: it survives the death of the process.
+        db_path: A SQLite file; ``target/state.db`` if no URL is given either.
+        url: ``sqlite:///path``, ``postgresql://``, ``mysql://``, ``libsql://`` or ``http(s)://`` of a libSQL server.
+        schema: Keeps several stores of one database apart: a schema of that name in PostgreSQL, elsewhere what the
+            names of the tables begin with.
+        token: Of a libSQL server, if the URL has none.
+        clock: Where time comes from; leases on a server are measured by the server's.
+        busy_timeout_ms: The one budget for waiting on other writers and on the network, per call.
+        synchronous: Of SQLite. ``FULL``: a commit survives a power cut. ``NORMAL``: it survives the end of its process.
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PERSISTENT, Capability.PROCESSES})
@@ -47,21 +51,35 @@ class DatabaseStateBackend(RecordStateBackend):
         db_path: str | os.PathLike[str] | None = None,
         url: str | None = None,
         *,
+        schema: str | None = None,
+        token: str | None = None,
         clock: Clock | None = None,
         busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS,
         synchronous: str = "FULL",
     ) -> None:
-        path = database_path(db_path, url)
+        address = address_of(db_path, url, token)
         if synchronous not in ("FULL", "NORMAL"):
             raise ConfigurationError(f"synchronous is {synchronous!r}", hint="Pass FULL or NORMAL.")
+        if address.kind == "sqlite":
+            address = address._replace(options={"synchronous": synchronous})
+        dialect = dialect_of(address.kind)
+        target = target_of(dialect, *table_names(schema, has_schemas=dialect.has_schemas))
         super().__init__(clock=clock, busy_timeout_ms=busy_timeout_ms)
-        self._database = Database(path, self.clock, budget_ms=busy_timeout_ms, synchronous=synchronous)
+        if dialect.is_shared:
+            self.capabilities = self.capabilities | {Capability.MACHINES}  # type: ignore[misc]
+        self._database = Database(address, target, self.clock, budget_ms=busy_timeout_ms)
         self._is_ready = False
+        self._written: dict[NodeKey, NodeState] = {}
 
     # ---- life ----
 
     def initialize(self) -> None:
-        """Make the store, or bring its schema up to date."""
+        """Make the store, or bring its schema up to date.
+
+        Raises:
+            AccessDeniedError: The server does not let this user in, or grants it too little; the message says what.
+            BackendUnavailableError, CorruptStateError, SchemaVersionError: As the contract says.
+        """
         self._check_open()
         if not self._is_ready:
             try:
@@ -77,11 +95,11 @@ class DatabaseStateBackend(RecordStateBackend):
         self._database.dispose(close=True)
 
     def prepare_fork(self) -> None:
-        """Close all connections, so that a child inherits none."""
+        """Let nobody be inside a call, so that a child inherits nothing half done."""
         self._database.prepare_fork()
 
     def resume_after_fork(self) -> None:
-        """Open connections again when they are needed."""
+        """Go on in the parent."""
         self._database.resume_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -100,35 +118,43 @@ class DatabaseStateBackend(RecordStateBackend):
 
     def read_store(self) -> StoreInfo:
         """Return what the store says of itself."""
-        return self._open.read(self._info)
+        database = self._open
+        return database.read(lambda session: store.read_store(session, database.location))
 
     def read_run(self, run_id: str) -> RunState | None:
         """Return one run."""
-        return self._open.read(lambda cursor: runs.read_run(cursor, run_id))
+        return self._open.read(lambda session: runs.read_run(session, run_id))
 
     def read_run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
         """Return run ids in creation order."""
-        return self._open.read(lambda cursor: runs.read_run_ids(cursor, status, newest_first, limit))
+        return self._open.read(lambda session: runs.read_run_ids(session, status, newest_first, limit))
 
     def read_node(self, run_id: str, node_id: str) -> NodeState | None:
         """Return one node state."""
-        return self._open.read(lambda cursor: nodes.read_node(cursor, run_id, node_id))
+        return self._open.read(lambda session: nodes.read_node(session, run_id, node_id))
+
+    def guessing(self) -> Callable[[str, str], NodeState | None] | None:
+        """Return, for a server, what this instance wrote last; that saves a round trip of a transition."""
+        return self._guess_node if self._database.dialect.is_shared else None
+
+    def _guess_node(self, run_id: str, node_id: str) -> NodeState | None:
+        return self._written.get((run_id, node_id))
 
     def read_nodes(self, run_id: str) -> dict[str, NodeState]:
         """Return the node states of a run, sorted by node id."""
-        return self._open.read(lambda cursor: nodes.read_nodes(cursor, run_id))
+        return self._open.read(lambda session: nodes.read_nodes(session, run_id))
 
     def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
         """Return the state of a node that was written last."""
-        return self._open.read(lambda cursor: nodes.read_latest(cursor, node_id, status, hidden))
+        return self._open.read(lambda session: nodes.read_latest(session, node_id, status, hidden))
 
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node."""
-        return self._open.read(lambda cursor: intervals.read_intervals(cursor, node_id))
+        return self._open.read(lambda session: intervals.read_intervals(session, node_id))
 
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node."""
-        return self._open.read(lambda cursor: intervals.read_partitions(cursor, node_id))
+        return self._open.read(lambda session: intervals.read_partitions(session, node_id))
 
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed work."""
@@ -136,132 +162,97 @@ class DatabaseStateBackend(RecordStateBackend):
 
     def read_locks(self) -> list[LockInfo]:
         """Return the locks that are held now."""
-        return self._open.read(lambda cursor: leases.read_held(cursor, self.clock.ticks_us()))
+        return self._open.read(lambda session: leases.read_held(session, self.clock))
 
     # ---- writing ----
 
     def commit(self, batch: Batch) -> Sequences:
         """Apply a batch in one transaction if its guards hold."""
         database = self._open
-        if _is_one_node(batch):
-            state = batch.nodes[0]
-            key = (state.run_id, state.node_id)
-            expected = batch.node_versions[key]
-            given = database.write_one(lambda cursor: nodes.put_guarded(cursor, state, expected))
+        seen = {key: state.sequence for key in batch.node_versions if (state := self._written.get(key))}
+        for state in batch.nodes:
+            self._written.pop((state.run_id, state.node_id), None)
+        if database.dialect.writes_alone and is_one_transition(batch):
+            given = self._write_alone(batch, seen)
             if given is not None:
-                return Sequences(nodes={key: given})
+                return given
             # A guard does not hold: the long way finds out which one, and says so.
-        return database.write(lambda cursor: self._apply(cursor, batch))
+        plan = Plan(batch, seen, database.target, database.location, self.clock)
+        try:
+            given = database.commit(
+                lambda raw, op_id: plan.given(database.run(raw, plan.steps(op_id))), plan.given_by_number
+            )
+        except RefusedError as refused:
+            refusal = plan.steps(0)[refused.at].refusal
+            assert refusal is not None  # only a step that demands something is refused
+            raise database.read(refusal) from None
+        self._remember(batch, given)
+        return given
 
-    def _apply(self, cursor: Cursor, batch: Batch) -> Sequences:
-        self._check_current(cursor)
-        ticks = self.clock.ticks_us()
-        for lease in batch.leases:
-            if leases.held_entry(cursor, lease, ticks) is None:
-                raise lost(lease)
-        for run_id, expected in batch.run_versions.items():
-            found = runs.read_version(cursor, run_id)
-            if found != expected:
-                raise stale(f"run {run_id!a}", expected, found)
-        for run_id in batch.runs_needed:
-            if not runs.read_version(cursor, run_id):
-                raise missing_run(run_id)
-        for key, expected in batch.node_versions.items():
-            found = nodes.read_version(cursor, key)
-            if found != expected:
-                raise stale(f"node {key[1]!a} of run {key[0]!a}", expected, found)
-        for run_id in batch.deleted_runs:
-            nodes.DELETE_OF_RUN.run(cursor, {"run_id": run_id})
-            runs.DELETE.run(cursor, {"run_id": run_id})
-        given_runs = runs.put_runs(cursor, batch.runs) if batch.runs else {}
-        for run_id, node_id in batch.deleted_nodes:
-            nodes.DELETE.run(cursor, {"run_id": run_id, "node_id": node_id})
-        given_nodes = nodes.put_nodes(cursor, batch.nodes) if batch.nodes else {}
-        for change in batch.work:
-            intervals.apply_work(cursor, change)
-        for run_id in batch.freed_runs:
-            leases.free_run(cursor, run_id)
-        return Sequences(runs=given_runs, nodes=given_nodes)
+    def _write_alone(self, batch: Batch, seen: dict[NodeKey, int]) -> Sequences | None:
+        """Write one node state in one statement, or return ``None`` if a guard does not hold."""
+        database, state = self._open, batch.nodes[0]
+        key = (state.run_id, state.node_id)
+        expected = batch.node_versions[key]
+
+        def attempt(raw: Any, op_id: int) -> int | None:
+            return database.alone(
+                raw, lambda session: nodes.transition(session, state, expected, seen.get(key, 0), op_id)
+            )
+
+        sequence = database.commit(attempt, first_of)
+        if sequence is None:
+            return None
+        given = Sequences(nodes={key: sequence})
+        self._remember(batch, given)
+        return given
+
+    def _remember(self, batch: Batch, given: Sequences) -> None:
+        """Keep what was written, to guess from; the commit that rests on a wrong guess finds out."""
+        if not self._database.dialect.is_shared or len(batch.nodes) != 1:
+            return
+        state = batch.nodes[0]
+        sequence = given.nodes.get((state.run_id, state.node_id))
+        if sequence and nodes.is_small(state):
+            if len(self._written) >= MOST_REMEMBERED:
+                self._written.clear()
+            self._written[state.run_id, state.node_id] = msgspec.structs.replace(state, sequence=sequence)
 
     def write_successor(self, store_id: str, successor: str | None) -> None:
         """Set the store's identity and where its state moved to."""
-        self._open.write(lambda cursor: MOVE.run(cursor, {"id": store_id, "successor": successor}))
+        target = self._open.target
+        fencing = target.dialect.fence(schema.used_tables(target))
+        fence = [Step(statement_of(each), {}) for each in fencing]
+        self._open.repeat([*fence, Step(store.MOVE, {"id": store_id, "successor": successor})])
 
     # ---- locks ----
 
     def grant_lock(self, key: LockKey, owner: str, ttl_ms: int) -> LockInfo:
         """Grant a lock that nobody holds."""
-
-        def grant(cursor: Cursor) -> LockInfo:
-            self._check_current(cursor)
-            found = leases.read_entry(cursor, key)
-            entry = granted(found, key, owner, ttl_ms, self.clock)
-            if entry is not found:
-                leases.put_entry(cursor, entry)
-            return entry.holder
-
-        return self._open.write(grant)
+        database = self._open
+        steps = [*leases.grant_steps(key, owner, ttl_ms, self.clock), store.current_step(database.location)]
+        try:
+            (rows,), _ = database.repeat(steps)
+        except RefusedError as refused:
+            refusal = steps[refused.at].refusal
+            assert refusal is not None
+            raise database.read(refusal) from None
+        return leases.holder(rows[0])
 
     def renew_lock(self, lease: Lease, ttl_ms: int) -> bool:
         """Extend a lease that is still held."""
-
-        def renew(cursor: Cursor) -> bool:
-            entry = leases.held_entry(cursor, lease, self.clock.ticks_us())
-            if entry is not None:
-                leases.put_entry(cursor, renewed(entry, ttl_ms, self.clock))
-            return entry is not None
-
-        return self._open.write(renew)
+        (rows,), _ = self._open.repeat(leases.renew_steps(lease, ttl_ms, self.clock))
+        return bool(rows)
 
     def free_lock(self, lease: Lease) -> bool:
         """End a lease."""
-
-        def free(cursor: Cursor) -> bool:
-            entry = leases.held_entry(cursor, lease, self.clock.ticks_us())
-            if entry is not None:
-                leases.put_entry(cursor, msgspec.structs.replace(entry, is_free=True))
-            return entry is not None
-
-        return self._open.write(free)
+        (stood, now), is_repeated = self._open.repeat(leases.free_steps(lease, self.clock))
+        # If the first answer was lost, the second one finds it ended by the first: nobody else was granted it since.
+        return bool(stood) or (is_repeated and leases.was_ended(now, lease.owner, ""))
 
     def seize_lock(self, key: LockKey, reason: str) -> LockInfo | None:
         """End whatever lease holds a key."""
-
-        def seize(cursor: Cursor) -> LockInfo | None:
-            entry = leases.read_entry(cursor, key)
-            if entry is None or not entry.is_held(self.clock.ticks_us()):
-                return None
-            leases.put_entry(cursor, msgspec.structs.replace(entry, is_free=True, broken_for=reason))
-            return entry.holder
-
-        return self._open.write(seize)
-
-    def _check_current(self, cursor: Cursor) -> None:
-        successor = self._info(cursor).superseded_by
-        if successor is not None:
-            raise superseded(successor)
-
-    def _info(self, cursor: Cursor) -> StoreInfo:
-        row = STORE.one(cursor)
-        if row is None:
-            raise CorruptStateError(
-                f"{self._database.location} has lost the row that names it",
-                hint="Restore it from a backup.",
-                location=self._database.location,
-            )
-        return StoreInfo(store_id=row[0], schema_version=str(row[1]), superseded_by=row[2])
-
-
-def _is_one_node(batch: Batch) -> bool:
-    """Return whether a batch is one transition, which takes a single statement."""
-    if len(batch.nodes) != 1 or len(batch.node_versions) != 1:
-        return False
-    state = batch.nodes[0]
-    others = batch.runs or batch.deleted_runs or batch.deleted_nodes or batch.work or batch.freed_runs or batch.leases
-    return (
-        not others
-        and not batch.run_versions
-        and state.sequence == 0
-        and (state.run_id, state.node_id) in batch.node_versions
-        and batch.runs_needed <= {state.run_id}
-    )
+        (stood, now), is_repeated = self._open.repeat(leases.seize_steps(key, reason, self.clock))
+        if not stood and is_repeated and leases.was_ended(now, None, reason):
+            return leases.holder(now[0])
+        return leases.holder(stood[0]) if stood else None

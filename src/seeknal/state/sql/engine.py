@@ -1,161 +1,203 @@
-"""The engine: the pool, what every connection is told, transactions, and waiting for other writers."""
+"""The connections to one database, and patience: who waits for what, how often, and what is known after a failure."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Pool, PoolProxiedConnection, QueuePool, create_engine, event
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, Engine, Pool, PoolProxiedConnection, QueuePool
 from sqlalchemy.exc import DBAPIError
 
 from seeknal.clock import Clock
-from seeknal.errors import BackendUnavailableError, CorruptStateError
-from seeknal.state.sql.dialects import SQLITE, BusyError
+from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError, StateBackendError
+from seeknal.state.sql import receipts
+from seeknal.state.sql.address import Address
+from seeknal.state.sql.dialects.base import BusyError, Command, DisconnectedError, Limits, RefusedError, Rows
 from seeknal.state.sql.gate import Gate
-from seeknal.state.sql.statements import Cursor
+from seeknal.state.sql.statements import Session, Step, Target
 from seeknal.state.transaction import backoff
 
 T = TypeVar("T")
 
-FILE_MODE = 0o600
-DIRECTORY_MODE = 0o700
-KEPT_CONNECTIONS = 8
+LEAST_ANSWER_S = 1.0
+"""An answer over a network is waited for at least so long, however short the caller's budget is."""
 
-DRIVER_WAIT_MS = 100
-"""How long SQLite itself waits before it is our turn to pause: its own waiting knows no jitter, and some of its locks
-are refused without any."""
+MOST_CONNECT_S = 5.0
+ATTEMPTS = 3
+"""Into how many attempts the budget is cut, so that a connection that went silent is given up while there is time
+left to ask on another one."""
 
 _inherited: list[tuple[Pool, list[PoolProxiedConnection]]] = []
 """Pools and connections of a parent process. Closing a SQLite connection in a forked child would drop locks and
-files of the parent."""
-
-_creating = threading.Lock()
-os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
+files of the parent; closing one to a server would end the parent's session."""
 
 
 class Database:
-    """One SQLite file and the connections to it. Safe from threads: each call has a connection of its own.
+    """One database and the connections to it. Safe from threads: each call has a connection of its own.
 
     Args:
-        path: The file, absolute.
+        address: Where it is.
+        target: Its dialect and its tables.
         clock: What waiting is measured by.
-        budget_ms: How long one call may wait for other writers.
-        synchronous: ``FULL`` or ``NORMAL``.
+        budget_ms: How long one call may wait, for other writers and for the network together.
     """
 
-    def __init__(self, path: Path, clock: Clock, *, budget_ms: int, synchronous: str) -> None:
-        self.location = str(path)
-        self.dialect = SQLITE
-        self._path = path
+    def __init__(self, address: Address, target: Target, clock: Clock, *, budget_ms: int) -> None:
+        self.address = address
+        self.location = address.location
+        self.target = target
+        self.dialect = target.dialect
         self._clock = clock
         self._budget_us = budget_ms * 1000
-        self._at_hand: list[PoolProxiedConnection] = []
+        answer_s = max(LEAST_ANSWER_S, budget_ms / 1000 / ATTEMPTS)
+        lock_ms = max(1, round(answer_s * 750)) if self.dialect.is_shared else budget_ms
+        self._limits = Limits(min(MOST_CONNECT_S, answer_s), answer_s, lock_ms)
+        self._acknowledged = receipts.Acknowledged()
         self._is_disposed = False
-        self._gate = Gate()
-        self.engine: Engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            poolclass=QueuePool,
-            pool_size=KEPT_CONNECTIONS,
+        self._was_reached = not self.dialect.is_shared
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Have no connections, and nobody inside."""
+        self._pool = QueuePool(
+            lambda: self.dialect.connect(self.address, self._limits),
+            pool_size=self.dialect.connections,
             max_overflow=-1,
-            pool_use_lifo=True,  # the connection used last still has the pages in its cache
-            pool_reset_on_return=None,  # a transaction never outlives the call that began it
-            # No implicit transactions: a single statement commits itself, the rest says BEGIN.
-            connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 0},
+            use_lifo=True,  # the connection used last still has the pages in its cache
+            reset_on_return=None,  # a transaction never outlives the call that began it
         )
-        pragmas = (
-            f"PRAGMA busy_timeout = {min(budget_ms, DRIVER_WAIT_MS)}",
-            f"PRAGMA synchronous = {synchronous}",
-            "PRAGMA foreign_keys = ON",
-        )
+        self._engine: Engine | None = None
+        self._at_hand: list[PoolProxiedConnection] = []
+        self._gate = Gate()
+        # As many at once as the server shall see of one process; a file has no such limit.
+        bounded = self.dialect.is_shared
+        self._places: Any = threading.BoundedSemaphore(self.dialect.connections) if bounded else nullcontext()
 
-        @event.listens_for(self.engine, "connect")
-        def prepare(connection: Any, _record: object) -> None:
-            try:
-                for pragma in pragmas:
-                    connection.execute(pragma)
-            except BaseException:
-                connection.close()
-                raise
+    # ---- what a store does with its database ----
 
-    def create_file(self) -> None:
-        """Make the file, readable by its owner only, and its directory, where they are missing.
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Return what ``work`` reads: one statement sees one state of the store and waits for no writer."""
+        return self._patiently(lambda: self._once(lambda raw: work(self._session(raw)), False), self._deadline())
 
-        A file that stands is never opened here: closing it again would drop all locks that this process has on it,
-        those of SQLite's connections included, and another process would take the log away under them.
-        Source: https://www.sqlite.org/howtocorrupt.html §2.2.
+    def repeat(self, steps: Sequence[Step]) -> tuple[list[Rows], bool]:
+        """Run a transaction that may run twice; return the rows that were asked, and whether it perhaps did.
 
         Raises:
-            BackendUnavailableError: It cannot be, or something that is not a file stands there.
+            RefusedError: A demand was not met.
+            CommitUnknownError: It perhaps ran, and within the budget no answer was to be had.
         """
+        doubts: list[CommitUnknownError] = []
+
+        def once() -> list[Rows]:
+            try:
+                return self._once(lambda raw: self.dialect.run(raw, self._commands(steps)), True)
+            except CommitUnknownError as error:
+                if not self.dialect.is_shared:
+                    raise
+                doubts.append(error)
+                raise DisconnectedError(str(error), hint=error.hint) from error
+
         try:
-            self._path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-            with _creating, contextlib.suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
-            if self._path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        except OSError as error:
-            raise BackendUnavailableError(
-                f"cannot open {self.location}: {error.strerror or error}",
-                hint="Check that the path is a file, and who owns it and its directory.",
-            ) from error
+            return self._patiently(once, self._deadline()), bool(doubts)
+        except BackendUnavailableError:
+            if doubts:
+                raise doubts[-1] from None
+            raise
 
-    def read(self, work: Callable[[Cursor], T]) -> T:
-        """Return what ``work`` reads: one statement sees one state of the store and waits for no writer."""
-        return self._patiently(work, committing=False)
+    def commit(self, attempt: Callable[[Any, int], T], applied: Callable[[int], T]) -> T:
+        """Run ``attempt`` with a DB-API connection and an id until it commits, once.
 
-    def write_one(self, work: Callable[[Cursor], T]) -> T:
-        """Run ``work``, a single statement that commits itself."""
-        return self._patiently(work, committing=True)
+        Args:
+            attempt: Commits all or nothing and, on a shared store, leaves a receipt of the id.
+            applied: Makes the result from the number of the receipt, when that is all there is to be had.
 
-    def write(self, work: Callable[[Cursor], T]) -> T:
-        """Run ``work`` in a transaction that has the store's write lock from its beginning; commit its result.
-
-        It may be called again if the lock was not to be had, never after it has run to its end.
+        Raises:
+            RefusedError: A demand was not met.
+            CommitUnknownError: The answer was lost and, within the budget, no other was to be had.
         """
-        return self._patiently(lambda cursor: self._transaction(cursor, work), committing=False)
+        deadline = self._deadline()
+
+        def once() -> T:
+            op_id = receipts.new_op_id() if self.dialect.is_shared else 0
+            try:
+                result = self._once(lambda raw: attempt(raw, op_id), True)
+            except CommitUnknownError as error:
+                if not self.dialect.is_shared:
+                    raise
+                number = self._settled(op_id, error, deadline)
+                if number is None:
+                    raise DisconnectedError(
+                        f"{self.location} went away before it committed", hint="Repeat the call."
+                    ) from error
+                result = applied(number)
+            if op_id:
+                self._acknowledge(op_id)
+            return result
+
+        return self._patiently(once, deadline)
+
+    def run(self, raw: Any, steps: Sequence[Step]) -> list[Rows]:
+        """Run steps in one transaction on a connection that `commit` gave; return the rows that were asked."""
+        return self.dialect.run(raw, self._commands(steps))
+
+    def alone(self, raw: Any, work: Callable[[Session], T]) -> T:
+        """Run ``work``, a single statement that commits itself, on a connection that `commit` gave."""
+        return work(self._session(raw))
 
     def change_schema(self, work: Callable[[Connection], None]) -> None:
-        """Run ``work`` on a SQLAlchemy connection, in a transaction that has the write lock from its beginning."""
+        """Run ``work`` on a SQLAlchemy connection, while nobody else changes the schema of this store."""
 
-        def step(cursor: Cursor) -> None:
-            with self.engine.connect() as connection, connection.begin():
-                connection.exec_driver_sql(self.dialect.begin)
+        def step(_: Any) -> None:
+            if self._engine is None:
+                self._engine = self.dialect.engine(self._pool)
+            with self._engine.connect() as connection, self.dialect.changing(connection, self.target.tables):
                 work(connection)
 
-        self._patiently(step, committing=False)
+        self._patiently(lambda: self._once(step, False), self._deadline())
+
+    # ---- its life ----
 
     def dispose(self, *, close: bool) -> None:
         """Drop all connections; without ``close`` they are only forgotten, since they belong to a parent process."""
-        if close:
-            self._is_disposed = True
-            self._drop_at_hand()
-        else:
-            _inherited.append((self.engine.pool, self._at_hand))
-            self._at_hand = []
-            self._gate = Gate()
-        self.engine.dispose(close=close)
+        if not close:
+            _inherited.append((self._pool, self._at_hand))
+            self._begin_anew()
+            return
+        if self._was_reached and not self._is_disposed:
+            steps = self._acknowledged.take()
+            if steps:
+                with suppress(StateBackendError):  # housekeeping, as in `acknowledge`; the store may be gone by now
+                    self._once(lambda raw: self.dialect.run(raw, self._commands(steps)), True)
+        self._is_disposed = True
+        self._drop_at_hand()
+        self._pool.dispose()
 
     def prepare_fork(self) -> None:
-        """Wait until nobody uses a connection, let nobody begin to, and close them all.
+        """Wait until nobody uses a connection and let nobody begin to; close those of a file.
 
         SQLite keeps the locks of a process in its memory. A child that inherited them with an open connection would
         believe that it holds them, and lose its commits when its parent closes the store.
         Source: https://www.sqlite.org/howtocorrupt.html §2.6.
         """
         self._gate.shut()
-        self._drop_at_hand()
-        self.engine.dispose(close=True)
+        if not self.dialect.is_shared:
+            self._drop_at_hand()
+            self._pool.dispose()
 
     def resume_after_fork(self) -> None:
         """Go on in the parent."""
         self._gate.open()
+
+    # ---- connections ----
+
+    def _session(self, raw: Any) -> Session:
+        return Session(self.dialect.cursor(raw), self.target)
+
+    def _commands(self, steps: Sequence[Step]) -> list[Command]:
+        return [step.command(self.target) for step in steps]
 
     def _borrow(self) -> PoolProxiedConnection:
         """Return a connection that nobody uses; the one used last, whose cache is warm.
@@ -166,7 +208,7 @@ class Database:
         try:
             return self._at_hand.pop()
         except IndexError:
-            return self.engine.raw_connection()
+            return self._pool.connect()
 
     def _give_back(self, connection: PoolProxiedConnection) -> None:
         self._at_hand.append(connection)
@@ -174,65 +216,115 @@ class Database:
             self._drop_at_hand()
 
     def _drop_at_hand(self) -> None:
-        with contextlib.suppress(IndexError):  # another thread may take the last one
+        with suppress(IndexError):  # another thread may take the last one
             while True:
                 self._at_hand.pop().close()
 
-    def _transaction(self, cursor: Any, work: Callable[[Cursor], T]) -> T:
-        cursor.execute(self.dialect.begin)
-        committing = False
-        try:
-            result = work(cursor)
-            committing = True
-            cursor.execute("COMMIT")
-        except BaseException as error:
-            with contextlib.suppress(self.dialect.driver_error):  # some failures have rolled back already
-                cursor.execute("ROLLBACK")
-            if committing and isinstance(error, self.dialect.driver_error):
-                raise self.dialect.classify(error, self.location, True) from error
-            raise
-        return result
+    def _drop_all(self) -> None:
+        """Drop this connection's idle siblings: what broke it has most likely broken them."""
+        with suppress(IndexError):
+            while True:
+                self._at_hand.pop().invalidate()
 
-    def _patiently(self, step: Callable[[Cursor], T], *, committing: bool) -> T:
-        deadline = self._clock.ticks_us() + self._budget_us
+    # ---- patience ----
+
+    def _acknowledge(self, op_id: int) -> None:
+        """Note that the answer to a commit arrived, and now and then remove the receipts of such.
+
+        It is housekeeping: receipts that could not be removed now are, once a million others have followed.
+        """
+        steps = self._acknowledged.add(op_id)
+        if steps:
+            with suppress(BackendUnavailableError, CommitUnknownError):
+                self.repeat(steps)
+
+    def _deadline(self) -> int:
+        return self._clock.ticks_us() + self._budget_us
+
+    def _patiently(self, step: Callable[[], T], deadline: int) -> T:
         try:
-            return self._once(step, committing)  # the usual case, without a generator
-        except BusyError as error:
-            last = error
+            return step()  # the usual case, without a generator
+        except (BusyError, DisconnectedError) as error:
+            last: BackendUnavailableError = error
         for pause in backoff():
-            if self._clock.ticks_us() >= deadline:
-                break
+            if self._clock.ticks_us() >= deadline or (isinstance(last, DisconnectedError) and not self._was_reached):
+                break  # a server that was never reached is not waited for: its address may be wrong
             self._clock.sleep(pause)
             try:
-                return self._once(step, committing)
-            except BusyError as error:
+                return step()
+            except (BusyError, DisconnectedError) as error:
                 last = error
         raise BackendUnavailableError(str(last), hint=last.hint) from last.__cause__
 
-    def _once(self, step: Callable[[Cursor], T], committing: bool) -> T:
+    def _settled(self, op_id: int, lost: CommitUnknownError, deadline: int) -> int | None:
+        """Return the number of the receipt of an attempt, or ``None`` if it was not applied and never will be."""
+
+        def ask() -> tuple[int, int]:
+            try:
+                rows = self._once(lambda raw: self.dialect.run(raw, self._commands(receipts.settle_steps(op_id))), True)
+            except CommitUnknownError as error:  # it may run twice
+                raise DisconnectedError(str(error), hint=error.hint) from error
+            number, is_void = rows[0][0]
+            return number, is_void
+
+        try:
+            number, is_void = self._patiently(ask, deadline)
+        except BackendUnavailableError as error:
+            raise CommitUnknownError(
+                f"{lost}; nor did it answer since, so the commit may have been applied or not ({error})",
+                hint="Read the records back once it answers again, to see whether they were written.",
+            ) from lost
+        return None if is_void else number
+
+    def _once(self, work: Callable[[Any], T], committing: bool) -> T:
         gate = self._gate
         gate.enter()
         try:
-            connection = self._borrow()
-            try:
-                cursor: Any = connection.cursor()
-                result = step(cursor)
-                cursor.close()
-            except BaseException:
-                connection.close()
-                raise
-            self._give_back(connection)
-            return result
-        except self.dialect.driver_error as error:
-            raise self.dialect.classify(error, self.location, committing) from error
-        except DBAPIError as error:  # from `change_schema`, where SQLAlchemy wraps the driver's
+            with self._places:
+                is_connected = False
+                try:
+                    connection = self._borrow()
+                    is_connected = True
+                    result = work(connection.dbapi_connection)
+                except RefusedError:
+                    self._give_back(connection)
+                    raise
+                except BaseException as error:
+                    typed = self._typed(error, committing and is_connected)
+                    if is_connected:
+                        self._take_out(connection, typed)
+                    if typed is error:
+                        raise
+                    raise typed from error
+                self._give_back(connection)
+                self._was_reached = True
+                return result
+        finally:
+            gate.leave()
+
+    def _take_out(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        """Part with the connection of a call that failed."""
+        if not self.dialect.is_shared:
+            connection.close()
+            return
+        if isinstance(error, BusyError):
+            self._give_back(connection)  # rolled back, and as good as before
+            return
+        connection.invalidate()
+        if isinstance(error, DisconnectedError | CommitUnknownError):
+            self._drop_all()
+
+    def _typed(self, error: BaseException, committing: bool) -> BaseException:
+        """Return the error that a caller shall see."""
+        if isinstance(error, self.dialect.driver_error):
+            return self.dialect.classify(error, self.location, committing)
+        if isinstance(error, DBAPIError):  # from `change_schema`, where SQLAlchemy wraps the driver's
             cause = error.orig if isinstance(error.orig, self.dialect.driver_error) else error
-            raise self.dialect.classify(cause, self.location, committing) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CorruptStateError(
+            return self.dialect.classify(cause, self.location, committing)
+        if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
+            return CorruptStateError(
                 f"{self.location} holds a record that cannot be read: {error}",
                 hint="Restore it from a backup, and keep a copy of the damaged one.",
                 location=self.location,
-            ) from error
-        finally:
-            gate.leave()
+            )
+        return error

@@ -1,75 +1,163 @@
-"""Locks: rows and entries."""
+"""Locks: rows, and the steps that grant, renew and end a lease.
+
+Whether a lease stands is asked inside the statement that acts on it, by the clock that it is measured with: the
+server's, or the ticks that all processes of one machine share. Granting the same lease twice to one owner changes
+nothing more, so it may be repeated when its answer was lost.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
+import os
+from collections.abc import Sequence
+from typing import Any
 
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, literal_column, or_, select, update
+
+from seeknal.clock import Clock
 from seeknal.model.instants import from_us, to_us
 from seeknal.model.records import LockInfo
-from seeknal.state.image import LockEntry
-from seeknal.state.lease import Lease, LockKey
-from seeknal.state.sql.statements import Cursor, Row, Statement
-from seeknal.state.sql.tables import locks
+from seeknal.state.lease import Lease, LockKey, lost, this_host
+from seeknal.state.sql.statements import Params, Row, Session, Statement, Step, Target
 
-_upsert = insert(locks)
-PUT = Statement(
-    _upsert.on_conflict_do_update(
-        index_elements=["run_id", "node_id"],
-        set_={c.name: _upsert.excluded[c.name] for c in locks.c if not c.primary_key},
-    )
-)
-GET = Statement(select(locks).where(locks.c.run_id == bindparam("run_id"), locks.c.node_id == bindparam("node_id")))
-NOT_FREE = Statement(select(locks).where(locks.c.is_free == bindparam("is_free")))
-FREE_RUN = Statement(update(locks).where(locks.c.run_id == bindparam("of_run")).values(is_free=bindparam("free")))
+_OWNER: ColumnElement[str] = bindparam("of_owner")
+_TTL_US = bindparam("ttl_us", type_=BigInteger)
 
 
-def read_entry(cursor: Cursor, key: LockKey) -> LockEntry | None:
-    """Return what is known of a lock."""
-    row = GET.one(cursor, {"run_id": key[0], "node_id": key[1] or ""})
-    return None if row is None else _entry(row)
+def _key(on: Target) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    locks = on.tables.locks
+    return locks.c.run_id == bindparam("key"), locks.c.node_id == bindparam("node_key")
 
 
-def put_entry(cursor: Cursor, entry: LockEntry) -> None:
-    """Store a lock."""
-    holder = entry.holder
-    params = {
-        "run_id": holder.run_id,
-        "node_id": holder.node_id or "",  # a node id is never empty
-        "token": holder.token,
-        "owner": holder.owner,
-        "host": holder.host,
-        "pid": holder.pid,
-        "acquired_us": to_us(holder.acquired_at),
-        "expires_at_us": to_us(holder.expires_at),
-        "ttl_ms": holder.ttl_ms,
-        "expires_us": entry.expires_us,
-        "is_free": int(entry.is_free),
-        "reason": entry.broken_for,
+def _is_held(on: Target) -> ColumnElement[bool]:
+    """Return that a lease stands.
+
+    In ticks, more than a whole time to live ahead means that the ticks began anew: the machine was started again, and
+    the owner is gone.
+    """
+    locks, now = on.tables.locks, on.dialect.now_us()
+    stands = [locks.c.is_free == literal_column("0"), locks.c.expires_us > now]
+    if not on.dialect.is_shared:
+        stands.append(locks.c.expires_us <= now + locks.c.ttl_ms * literal_column("1000"))
+    return and_(*stands)
+
+
+def _is_mine(on: Target) -> ColumnElement[bool]:
+    return on.tables.locks.c.owner == _OWNER
+
+
+def _wall_us(on: Target) -> ColumnElement[int]:
+    """Return the instant that people are shown."""
+    return on.dialect.now_us() if on.dialect.is_shared else bindparam("wall_us", type_=BigInteger)
+
+
+def _times(on: Target) -> dict[str, ColumnElement[Any]]:
+    return {
+        "expires_at_us": _wall_us(on) + _TTL_US,
+        "ttl_ms": bindparam("new_ttl_ms", type_=BigInteger),
+        "expires_us": on.dialect.now_us() + _TTL_US,
     }
-    PUT.run(cursor, params)
 
 
-def held_entry(cursor: Cursor, lease: Lease, now_us: int) -> LockEntry | None:
-    """Return the entry of a lease if it is held at this tick."""
-    entry = read_entry(cursor, lease.key)
-    return entry if entry is not None and entry.holder.owner == lease.owner and entry.is_held(now_us) else None
+def _grant(on: Target) -> dict[str, ColumnElement[Any]]:
+    return {
+        "host": bindparam("new_host"),
+        "pid": bindparam("new_pid", type_=BigInteger),
+        "acquired_us": _wall_us(on),
+        **_times(on),
+        "is_free": literal_column("0"),
+        "reason": literal_column("''"),
+        "owner": _OWNER,
+    }
 
 
-def read_held(cursor: Cursor, now_us: int) -> list[LockInfo]:
-    """Return the locks that are held at this tick."""
-    entries = [_entry(row) for row in NOT_FREE.all(cursor, {"is_free": 0})]
-    return [entry.holder for entry in entries if entry.is_held(now_us)]
+def _created(on: Target) -> Any:
+    row = {"run_id": bindparam("key"), "node_id": bindparam("node_key"), "token": literal_column("1"), **_grant(on)}
+    return on.dialect.leaving(on.dialect.insert(on.tables.locks).values(row))
 
 
-def free_run(cursor: Cursor, run_id: str) -> None:
-    """Free the locks of a run and of its nodes, whoever holds them."""
-    FREE_RUN.run(cursor, {"of_run": run_id, "free": 1})
+def _taken(on: Target) -> Any:
+    locks = on.tables.locks
+    token = case((_is_mine(on), locks.c.token), else_=locks.c.token + literal_column("1"))
+    # In this order: MySQL computes a column from those that it has already set.
+    changes = [(locks.c[name], value) for name, value in {"token": token, **_grant(on)}.items()]
+    return update(locks).where(*_key(on), or_(~_is_held(on), _is_mine(on))).ordered_values(*changes)
 
 
-def _entry(row: Row) -> LockEntry:
-    run_id, node_id, token, owner, host, pid, acquired_us, expires_at_us, ttl_ms, expires_us, is_free, reason = row
-    holder = LockInfo(
+CREATE = Statement(_created)
+TAKE = Statement(_taken)
+GET = Statement(lambda on: select(on.tables.locks).where(*_key(on)))
+GET_HELD = Statement(lambda on: select(on.tables.locks).where(*_key(on), _is_held(on)))
+GET_MINE = Statement(lambda on: select(on.tables.locks).where(*_key(on), _is_held(on), _is_mine(on)))
+HELD = Statement(lambda on: select(on.tables.locks).where(_is_held(on)))
+HOLD = Statement(
+    lambda on: select(on.tables.locks.c.token).where(*_key(on), _is_held(on), _is_mine(on)).with_for_update(read=True)
+)
+RENEW = Statement(lambda on: update(on.tables.locks).where(*_key(on), _is_held(on), _is_mine(on)).values(_times(on)))
+
+
+def _freed(on: Target, *conditions: ColumnElement[bool]) -> Any:
+    return update(on.tables.locks).where(*conditions).values(is_free=literal_column("1"), reason=bindparam("why"))
+
+
+FREE = Statement(lambda on: _freed(on, *_key(on), _is_held(on), _is_mine(on)))
+SEIZE = Statement(lambda on: _freed(on, *_key(on), _is_held(on)))
+FREE_RUN = Statement(lambda on: _freed(on, on.tables.locks.c.run_id == bindparam("key")))
+
+
+def measured(clock: Clock) -> Params:
+    """Return what a store of one machine measures leases by."""
+    return {"now_us": clock.ticks_us(), "wall_us": to_us(clock.now())}
+
+
+def read_held(session: Session, clock: Clock) -> list[LockInfo]:
+    """Return the locks that are held now."""
+    return [holder(row) for row in session.all(HELD, measured(clock))]
+
+
+def grant_steps(key: LockKey, owner: str, ttl_ms: int, clock: Clock) -> list[Step]:
+    """Return the steps that grant a lock if nobody holds it; the last one is asked who holds it then."""
+    params = {
+        **_of(key, owner, clock),
+        "new_host": this_host(),
+        "new_pid": os.getpid(),
+        "new_ttl_ms": ttl_ms,
+        "ttl_us": ttl_ms * 1000,
+    }
+    return [Step(CREATE, params), Step(TAKE, params), Step(GET, params, is_asked=True)]
+
+
+def renew_steps(lease: Lease, ttl_ms: int, clock: Clock) -> list[Step]:
+    """Return the steps that extend a lease; the last one is asked whether it stands."""
+    params = {**_of(lease.key, lease.owner, clock), "new_ttl_ms": ttl_ms, "ttl_us": ttl_ms * 1000}
+    return [Step(RENEW, params), Step(GET_MINE, params, is_asked=True)]
+
+
+def free_steps(lease: Lease, clock: Clock) -> list[Step]:
+    """Return the steps that end a lease; the first one is asked whether it stood, the last one how it stands."""
+    params = {**_of(lease.key, lease.owner, clock), "why": ""}
+    return [Step(GET_MINE, params, is_asked=True), Step(FREE, params), Step(GET, params, is_asked=True)]
+
+
+def seize_steps(key: LockKey, reason: str, clock: Clock) -> list[Step]:
+    """Return the steps that end whatever lease holds a key; the first is asked who held it, the last how it stands."""
+    params = {**_of(key, "", clock), "why": reason}
+    return [Step(GET_HELD, params, is_asked=True), Step(SEIZE, params), Step(GET, params, is_asked=True)]
+
+
+def hold_step(lease: Lease, clock: Clock) -> Step:
+    """Return the step that demands a lease, and that it stands until the end of the transaction."""
+    return Step(HOLD, _of(lease.key, lease.owner, clock), lambda session: lost(lease))
+
+
+def free_run_step(run_id: str) -> Step:
+    """Return the step that frees the locks of a run and of its nodes, whoever holds them."""
+    return Step(FREE_RUN, {"key": run_id, "why": ""})
+
+
+def holder(row: Row) -> LockInfo:
+    """Return who was last granted a lock."""
+    run_id, node_id, token, owner, host, pid, acquired_us, expires_at_us, ttl_ms, *_ = row
+    return LockInfo(
         run_id=run_id,
         node_id=node_id or None,
         token=token,
@@ -80,4 +168,13 @@ def _entry(row: Row) -> LockEntry:
         expires_at=from_us(expires_at_us),
         ttl_ms=ttl_ms,
     )
-    return LockEntry(holder=holder, expires_us=expires_us, is_free=bool(is_free), broken_for=reason)
+
+
+def was_ended(rows: Sequence[Row], owner: str | None, reason: str) -> bool:
+    """Return whether the last lease of a lock, this owner's if one is named, was ended for this reason."""
+    return any(owner in (None, row[4]) and row[-2] == 1 and row[-1] == reason for row in rows)
+
+
+def _of(key: LockKey, owner: str, clock: Clock) -> dict[str, Any]:
+    # A node id is never empty: the lock of a run has the empty one.
+    return {"key": key[0], "node_key": key[1] or "", "of_owner": owner, **measured(clock)}

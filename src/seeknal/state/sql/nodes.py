@@ -1,177 +1,247 @@
-"""Node states: rows and records, and the one-statement transition."""
+"""Node states: rows and records, and the transition that is one statement."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ScalarSelect, bindparam, delete, exists, func, literal_column, select, union_all, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ScalarSelect,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 
+from seeknal.errors import StateBackendError
+from seeknal.model.changes import missing_run, stale
 from seeknal.model.codec import decode, encode
 from seeknal.model.instants import from_us, to_us
 from seeknal.model.records import NodeState
 from seeknal.model.status import NodeStatus
 from seeknal.state.batch import NodeKey
-from seeknal.state.sql.statements import Cursor, Row, Statement
-from seeknal.state.sql.tables import node_states as nodes
-from seeknal.state.sql.tables import runs, store
+from seeknal.state.sql import runs
+from seeknal.state.sql.sequences import SPAN, given_or_next
+from seeknal.state.sql.statements import Row, Session, Statement, Step, Target
+from seeknal.state.sql.store import is_current
+from seeknal.state.sql.texts import restored, stored
 
-_KEY = (nodes.c.run_id == bindparam("run_id")) & (nodes.c.node_id == bindparam("node_id"))
-_other = nodes.alias("other")
+MOST_REMEMBERED_BYTES = 8192
+"""Larger states are not worth the memory it takes to save a read."""
 
 
-def _last_sequence() -> ScalarSelect[Any]:
+def _key(on: Target) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    nodes = on.tables.node_states
+    return nodes.c.run_id == bindparam("key"), nodes.c.node_id == bindparam("node_key")
+
+
+def _stands(on: Target) -> ColumnElement[bool]:
+    """Return that a state is the one that was seen: by its version and, if that is known, by its sequence."""
+    nodes, seen = on.tables.node_states, bindparam("seen", type_=BigInteger)
+    return (nodes.c.version == bindparam("expected")) & ((seen == literal_column("0")) | (nodes.c.sequence == seen))
+
+
+def _last_sequence(on: Target) -> ScalarSelect[Any]:
     """Return the highest sequence of a node: the highest of each status, which is where the index stands."""
+    other = on.tables.node_states.alias("other")
     heads = [
-        select(func.max(_other.c.sequence).label("head")).where(
-            _other.c.node_id == bindparam("node_id"), _other.c.status == literal_column(f"'{status.value}'")
+        select(func.max(other.c.sequence).label("head")).where(
+            other.c.node_id == bindparam("node_key"), other.c.status == literal_column(f"'{status.value}'")
         )
         for status in NodeStatus
     ]
     return select(func.coalesce(func.max(union_all(*heads).subquery("heads").c.head), 0)).scalar_subquery()
 
 
-_is_current = ~exists(select(store.c.one).where(store.c.superseded_by.is_not(None)))
-_written = [column.name for column in nodes.c if not column.primary_key and column.name != "sequence"]
-_upsert = insert(nodes)
+def _fields(on: Target) -> dict[str, ColumnElement[Any]]:
+    """Return the columns that a write sets, but for the key and the sequence."""
+    columns = [c for c in on.tables.node_states.c if c.name not in ("run_id", "node_id", "sequence")]
+    return {column.name: bindparam(f"new_{column.name}", type_=column.type) for column in columns}
 
-CHANGE = Statement(
-    update(nodes)
-    .where(
-        nodes.c.run_id == bindparam("run_id_"),
-        nodes.c.node_id == bindparam("node_id"),
-        nodes.c.version == bindparam("expected"),
-        _is_current,
+
+def _written(on: Target) -> dict[str, ColumnElement[Any]]:
+    return {**_fields(on), "sequence": given_or_next(on, _last_sequence(on))}
+
+
+def _row(on: Target) -> dict[str, ColumnElement[Any]]:
+    return {"run_id": bindparam("key"), "node_id": bindparam("node_key"), **_written(on)}
+
+
+def _drawn_now(on: Target) -> ColumnElement[Any]:
+    """Return the sequence of a transition that is a statement of its own."""
+    if on.dialect.is_shared:
+        return on.dialect.draw(on.tables.receipts) * literal_column(str(SPAN)) + literal_column("1")
+    return _last_sequence(on) + literal_column("1")
+
+
+def _with_receipt(on: Target, write: Any) -> Any:
+    """Return a write that returns its sequence and, on a shared store, leaves a receipt if it wrote anything."""
+    returning = write.returning(on.tables.node_states.c.sequence)
+    if not on.dialect.is_shared:
+        return returning
+    changed = returning.cte("changed")
+    names = ["op_id", "number", "is_void"]
+    number = changed.c.sequence / literal_column(str(SPAN), type_=BigInteger)
+    given = select(bindparam("op_id", type_=BigInteger), number, literal_column("0"))
+    receipt = insert(on.tables.receipts).from_select(names, given).cte("receipt")
+    return select(changed.c.sequence).add_cte(receipt)
+
+
+def _changed_alone(on: Target) -> Any:
+    changes = {**_fields(on), "sequence": _drawn_now(on)}
+    return _with_receipt(
+        on, update(on.tables.node_states).where(*_key(on), _stands(on), is_current(on)).values(changes)
     )
-    .values(
-        {name: bindparam(f"new_{name}") for name in _written} | {"sequence": _last_sequence() + literal_column("1")}
-    )
-    .returning(nodes.c.sequence)
-)
-CREATE = Statement(
-    insert(nodes)
-    .from_select(
-        ["run_id", "node_id", *_written, "sequence"],
-        select(
-            bindparam("run_id_"),
-            bindparam("node_id"),
-            *(bindparam(f"new_{name}") for name in _written),
-            _last_sequence() + literal_column("1"),
-        ).where(exists(select(runs.c.run_id).where(runs.c.run_id == bindparam("run_id_"))), _is_current),
-    )
-    .on_conflict_do_nothing()
-    .returning(nodes.c.sequence)
-)
+
+
+def _created_alone(on: Target) -> Any:
+    nodes, run = on.tables.node_states, on.tables.runs
+    there = exists(select(run.c.run_id).where(run.c.run_id == bindparam("key")))
+    row = {"run_id": bindparam("key"), "node_id": bindparam("node_key"), **_fields(on), "sequence": _drawn_now(on)}
+    values = select(*(value.label(name) for name, value in row.items())).where(there, is_current(on))
+    return _with_receipt(on, on.dialect.leaving(on.dialect.insert(nodes).from_select(list(row), values)))
+
+
+CHANGE_ALONE = Statement(_changed_alone)
+CREATE_ALONE = Statement(_created_alone)
+CHANGE = Statement(lambda on: update(on.tables.node_states).where(*_key(on), _stands(on)).values(_written(on)))
+CREATE = Statement(lambda on: on.dialect.insert(on.tables.node_states).values(_row(on)))
 PUT = Statement(
-    _upsert.on_conflict_do_update(
-        index_elements=["run_id", "node_id"], set_={name: _upsert.excluded[name] for name in [*_written, "sequence"]}
+    lambda on: on.dialect.overwriting(
+        on.dialect.insert(on.tables.node_states).values(_row(on)),
+        ["run_id", "node_id"],
+        lambda new: {name: new[name] for name in _written(on)},
     )
 )
-GET = Statement(select(nodes).where(_KEY))
-VERSION = Statement(select(nodes.c.version).where(_KEY))
-LAST_SEQUENCE = Statement(select(_last_sequence()))
-OF_RUN = Statement(select(nodes).where(nodes.c.run_id == bindparam("run_id")).order_by(nodes.c.node_id))
-DELETE = Statement(delete(nodes).where(_KEY))
-DELETE_OF_RUN = Statement(delete(nodes).where(nodes.c.run_id == bindparam("run_id")))
+GET = Statement(lambda on: select(on.tables.node_states).where(*_key(on)))
+SEQUENCE = Statement(lambda on: select(on.tables.node_states.c.sequence).where(*_key(on)))
+STANDS_AT = Statement(
+    lambda on: select(on.tables.node_states.c.version).where(*_key(on), _stands(on)).with_for_update()
+)
+IS_ABSENT = Statement(
+    lambda on: select(literal_column("1")).where(~exists(select(on.tables.node_states.c.version).where(*_key(on))))
+)
+OF_RUN = Statement(
+    lambda on: (
+        select(on.tables.node_states)
+        .where(on.tables.node_states.c.run_id == bindparam("key"))
+        .order_by(on.tables.node_states.c.node_id)
+    )
+)
+DELETE = Statement(lambda on: delete(on.tables.node_states).where(*_key(on)))
+DELETE_OF_RUN = Statement(
+    lambda on: delete(on.tables.node_states).where(on.tables.node_states.c.run_id == bindparam("key"))
+)
+LAST_SEQUENCE = Statement(lambda on: select(_last_sequence(on)))
 LATEST = Statement(
-    select(nodes).where(
-        nodes.c.node_id == bindparam("node_id"),
-        nodes.c.status.in_([literal_column(f"'{status.value}'") for status in NodeStatus]),
-        nodes.c.sequence == _last_sequence(),
+    lambda on: select(on.tables.node_states).where(
+        on.tables.node_states.c.node_id == bindparam("node_key"),
+        on.tables.node_states.c.status.in_([literal_column(f"'{status.value}'") for status in NodeStatus]),
+        on.tables.node_states.c.sequence == _last_sequence(on),
     )
 )
-LATEST_OF_STATUS = Statement(
-    select(nodes)
-    .where(nodes.c.node_id == bindparam("node_id"), nodes.c.status == bindparam("status"))
-    .order_by(nodes.c.sequence.desc())
-    .limit(literal_column("1"))
-)
-NEWEST_OF_STATUS = Statement(
-    select(nodes)
-    .where(nodes.c.node_id == bindparam("node_id"), nodes.c.status == bindparam("status"))
-    .order_by(nodes.c.sequence.desc())
-)
 
 
-def read_node(cursor: Cursor, run_id: str, node_id: str) -> NodeState | None:
+def _newest_of_status(on: Target) -> Any:
+    nodes = on.tables.node_states
+    of_node = nodes.c.node_id == bindparam("node_key")
+    return select(nodes).where(of_node, nodes.c.status == bindparam("status")).order_by(nodes.c.sequence.desc())
+
+
+NEWEST_OF_STATUS = Statement(_newest_of_status)
+LATEST_OF_STATUS = Statement(lambda on: _newest_of_status(on).limit(literal_column("1")))
+
+
+def read_node(session: Session, run_id: str, node_id: str) -> NodeState | None:
     """Return one node state."""
-    row = GET.one(cursor, {"run_id": run_id, "node_id": node_id})
+    row = session.one(GET, {"key": run_id, "node_key": node_id})
     return None if row is None else _record(row)
 
 
-def read_nodes(cursor: Cursor, run_id: str) -> dict[str, NodeState]:
+def read_nodes(session: Session, run_id: str) -> dict[str, NodeState]:
     """Return the node states of a run, sorted by the bytes of their ids."""
-    return {row[1]: _record(row) for row in OF_RUN.all(cursor, {"run_id": run_id})}
+    return {row[1]: _record(row) for row in session.all(OF_RUN, {"key": run_id})}
 
 
-def read_latest(cursor: Cursor, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
+def read_latest(session: Session, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
     """Return the state of a node with the highest sequence, leaving out the runs in ``hidden``."""
     if not hidden:
         if status is None:
-            row = LATEST.one(cursor, {"node_id": node_id})
+            row = session.one(LATEST, {"node_key": node_id})
         else:
-            row = LATEST_OF_STATUS.one(cursor, {"node_id": node_id, "status": status.value})
+            row = session.one(LATEST_OF_STATUS, {"node_key": node_id, "status": status.value})
         return None if row is None else _record(row)
     newest: Row | None = None
     for each in NodeStatus if status is None else [status]:
         # Within a transaction that has written the node in some runs: walk past those.
-        cursor.execute(NEWEST_OF_STATUS.sql, NEWEST_OF_STATUS.bind({"node_id": node_id, "status": each.value}))
-        while (row := cursor.fetchone()) is not None:
+        for row in session.all(NEWEST_OF_STATUS, {"node_key": node_id, "status": each.value}):
             if row[0] not in hidden:
                 newest = row if newest is None or row[-1] > newest[-1] else newest
                 break
     return None if newest is None else _record(newest)
 
 
-def read_version(cursor: Cursor, key: NodeKey) -> int:
-    """Return the version of a node state; 0 is "no record"."""
-    row = VERSION.one(cursor, {"run_id": key[0], "node_id": key[1]})
-    return 0 if row is None else int(row[0])
-
-
-def put_guarded(cursor: Cursor, state: NodeState, expected: int) -> int | None:
+def transition(session: Session, state: NodeState, expected: int, seen: int, op_id: int) -> int | None:
     """Write one state in one statement if its guards hold, and return its sequence, else ``None``.
 
-    The guards: the store is current, the state stands at ``expected``, and its run exists.
+    The guards: the store is current, the state stands where it was seen, and its run exists.
     """
-    params = {f"new_{name}": value for name, value in _params(state, 0).items()}
-    params |= {"run_id_": state.run_id, "node_id": state.node_id, "expected": expected}
-    rows = (CHANGE if expected else CREATE).all(cursor, params)  # all of them: a statement commits when it is done
+    params = _params(state) | {"expected": expected, "seen": seen, "op_id": op_id}
+    # All of the rows: a statement commits when it is done.
+    rows = session.all(CHANGE_ALONE if expected else CREATE_ALONE, params)
     return int(rows[0][0]) if rows else None
 
 
-def put_nodes(cursor: Cursor, records: list[NodeState]) -> dict[NodeKey, int]:
-    """Write whole states and return their sequences."""
-    last: dict[str, int] = {}
-    given: dict[NodeKey, int] = {}
-    for record in records:
-        node_id = record.node_id
-        sequence = record.sequence
-        if sequence == 0:
-            if node_id not in last:
-                row = LAST_SEQUENCE.one(cursor, {"node_id": node_id})
-                last[node_id] = row[0] if row else 0
-            sequence = last[node_id] = last[node_id] + 1
-        given[record.run_id, node_id] = sequence
-    PUT.run_many(cursor, (_params(record, given[record.run_id, record.node_id]) for record in records))
-    return given
+def write_step(state: NodeState, expected: int | None, seen: int, op_id: int, nth: int) -> Step:
+    """Return the step that writes a whole state; ``expected`` is ``None`` where it does not matter what was there."""
+    params = {**_params(state), "expected": expected, "seen": seen, "op_id": op_id, "nth": nth}
+    key = (state.run_id, state.node_id)
+    if expected is None:
+        return Step(PUT, params, lambda session: missing_run(state.run_id))
+    return Step(CHANGE if expected else CREATE, params, lambda session: stale_node(session, key, expected))
 
 
-def _params(state: NodeState, sequence: int) -> dict[str, Any]:
+def guard_step(key: NodeKey, expected: int) -> Step:
+    """Return the step that demands a version of a state, 0 being "no record"."""
+    params = {"key": key[0], "node_key": key[1], "expected": expected, "seen": 0}
+    return Step(STANDS_AT if expected else IS_ABSENT, params, lambda session: stale_node(session, key, expected))
+
+
+def stale_node(session: Session, key: NodeKey, expected: int) -> StateBackendError:
+    """Return the error of a state that was not at its version, or whose run is gone."""
+    found = read_node(session, *key)
+    if found is None and not expected and runs.read_run(session, key[0]) is None:
+        return missing_run(key[0])
+    version = found.version if found else 0
+    return stale(f"node {key[1]!a} of run {key[0]!a}", expected, version if version != expected else None)
+
+
+def is_small(state: NodeState) -> bool:
+    """Return whether a state is small enough to be remembered."""
+    return len(encode(state)) <= MOST_REMEMBERED_BYTES
+
+
+def _params(state: NodeState) -> dict[str, Any]:
     return {
-        "run_id": state.run_id,
-        "node_id": state.node_id,
-        "status": state.status.value,
-        "started_us": None if state.started_at is None else to_us(state.started_at),
-        "finished_us": None if state.finished_at is None else to_us(state.finished_at),
-        "duration_ms": state.duration_ms,
-        "row_count": state.row_count,
-        "fingerprint": state.fingerprint,
-        "error_message": state.error_message,
-        "attempt": state.attempt,
-        "metadata": encode(state.metadata).decode() if state.metadata else "{}",
-        "version": state.version,
-        "sequence": sequence,
+        "key": state.run_id,
+        "node_key": state.node_id,
+        "new_status": state.status.value,
+        "new_started_us": None if state.started_at is None else to_us(state.started_at),
+        "new_finished_us": None if state.finished_at is None else to_us(state.finished_at),
+        "new_duration_ms": state.duration_ms,
+        "new_row_count": state.row_count,
+        "new_fingerprint": stored(state.fingerprint),
+        "new_error_message": stored(state.error_message),
+        "new_attempt": state.attempt,
+        "new_metadata": encode(state.metadata).decode() if state.metadata else "{}",
+        "new_version": state.version,
+        "given": state.sequence,
     }
 
 
@@ -184,8 +254,8 @@ def _record(row: Row) -> NodeState:
         finished_at=None if row[4] is None else from_us(row[4]),
         duration_ms=row[5],
         row_count=row[6],
-        fingerprint=row[7],
-        error_message=row[8],
+        fingerprint=restored(row[7]),
+        error_message=restored(row[8]),
         attempt=row[9],
         metadata={} if row[10] == "{}" else decode(row[10], dict[str, Any]),
         version=row[11],

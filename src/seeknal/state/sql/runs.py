@@ -4,81 +4,115 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 
+from seeknal.errors import StateBackendError
+from seeknal.model.changes import missing_run, stale
 from seeknal.model.codec import decode, encode
 from seeknal.model.instants import from_us, to_us
 from seeknal.model.records import RunState
 from seeknal.model.status import RunStatus
-from seeknal.state.sql.statements import Cursor, Row, Statement
-from seeknal.state.sql.tables import runs
+from seeknal.state.sql.sequences import given_or_next
+from seeknal.state.sql.statements import Row, Session, Statement, Step, Target
 
-_KEY = runs.c.run_id == bindparam("run_id")
 
-_upsert = insert(runs)
-PUT = Statement(
-    _upsert.on_conflict_do_update(
-        index_elements=["run_id"], set_={c.name: _upsert.excluded[c.name] for c in runs.c if not c.primary_key}
+def _key(on: Target) -> ColumnElement[bool]:
+    return on.tables.runs.c.run_id == bindparam("key")
+
+
+def _written(on: Target) -> dict[str, ColumnElement[Any]]:
+    """Return the columns of a run that a write sets, but for its id."""
+    runs = on.tables.runs
+    last = select(func.coalesce(func.max(runs.alias("other").c.sequence), 0)).scalar_subquery()
+    names = [column.name for column in runs.c if column.name not in ("run_id", "sequence")]
+    values = {name: bindparam(f"new_{name}", type_=runs.c[name].type) for name in names}
+    return {**values, "sequence": given_or_next(on, last)}
+
+
+GET = Statement(lambda on: select(on.tables.runs).where(_key(on)))
+SEQUENCE = Statement(lambda on: select(on.tables.runs.c.sequence).where(_key(on)))
+EXISTS = Statement(
+    lambda on: select(on.tables.runs.c.version).where(_key(on)).with_for_update(read=True, key_share=True)
+)
+STANDS_AT = Statement(
+    lambda on: (
+        select(on.tables.runs.c.version)
+        .where(_key(on), on.tables.runs.c.version == bindparam("expected"))
+        .with_for_update()
     )
 )
-GET = Statement(select(runs).where(_KEY))
-VERSION = Statement(select(runs.c.version).where(_KEY))
-LAST_SEQUENCE = Statement(select(func.coalesce(func.max(runs.c.sequence), 0)))
-DELETE = Statement(delete(runs).where(_KEY))
-_IDS = select(runs.c.run_id).limit(bindparam("most"))
-_OF_STATUS = runs.c.status == bindparam("status")
-IDS = {
-    (False, False): Statement(_IDS.order_by(runs.c.sequence, runs.c.run_id)),
-    (False, True): Statement(_IDS.order_by(runs.c.sequence.desc(), runs.c.run_id.desc())),
-    (True, False): Statement(_IDS.where(_OF_STATUS).order_by(runs.c.sequence, runs.c.run_id)),
-    (True, True): Statement(_IDS.where(_OF_STATUS).order_by(runs.c.sequence.desc(), runs.c.run_id.desc())),
-}
+CREATE = Statement(lambda on: on.dialect.insert(on.tables.runs).values({"run_id": bindparam("key"), **_written(on)}))
+CHANGE = Statement(
+    lambda on: (
+        update(on.tables.runs).where(_key(on), on.tables.runs.c.version == bindparam("expected")).values(_written(on))
+    )
+)
+DELETE = Statement(lambda on: delete(on.tables.runs).where(_key(on)))
+
+
+def _ids(of_status: bool, newest_first: bool) -> Statement:
+    def build(on: Target) -> Any:
+        runs = on.tables.runs
+        order = (runs.c.sequence.desc(), runs.c.run_id.desc()) if newest_first else (runs.c.sequence, runs.c.run_id)
+        wanted = [runs.c.status == bindparam("status")] if of_status else []
+        return select(runs.c.run_id).where(*wanted).order_by(*order).limit(bindparam("most"))
+
+    return Statement(build)
+
+
+IDS = {(of_status, newest): _ids(of_status, newest) for of_status in (False, True) for newest in (False, True)}
 """By whether a status is asked for, and whether the newest come first."""
 
 
-def read_run(cursor: Cursor, run_id: str) -> RunState | None:
+def read_run(session: Session, run_id: str) -> RunState | None:
     """Return one run."""
-    row = GET.one(cursor, {"run_id": run_id})
+    row = session.one(GET, {"key": run_id})
     return None if row is None else _record(row)
 
 
-def read_run_ids(cursor: Cursor, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
+def read_run_ids(session: Session, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
     """Return run ids in creation order."""
     params = {"most": 2**63 - 1 if limit is None else limit, "status": status and status.value}
-    return [row[0] for row in IDS[status is not None, newest_first].all(cursor, params)]
+    return [row[0] for row in session.all(IDS[status is not None, newest_first], params)]
 
 
-def read_version(cursor: Cursor, run_id: str) -> int:
-    """Return the version of a run; 0 is "no such run"."""
-    row = VERSION.one(cursor, {"run_id": run_id})
-    return 0 if row is None else int(row[0])
+def write_step(run: RunState, expected: int, op_id: int, nth: int) -> Step:
+    """Return the step that writes a whole run which stands at a version, 0 being "no such run"."""
+
+    def refusal(session: Session) -> StateBackendError:
+        return stale_run(session, run.run_id, expected)
+
+    statement = CHANGE if expected else CREATE
+    return Step(statement, {**_params(run), "expected": expected, "op_id": op_id, "nth": nth}, refusal)
 
 
-def put_runs(cursor: Cursor, records: list[RunState]) -> dict[str, int]:
-    """Write whole runs and return their sequences."""
-    following = 0
-    if any(record.sequence == 0 for record in records):
-        last = LAST_SEQUENCE.one(cursor)
-        following = last[0] if last else 0
-    given: dict[str, int] = {}
-    for record in records:
-        following = max(following + (record.sequence == 0), record.sequence)
-        given[record.run_id] = record.sequence or following
-    PUT.run_many(cursor, (_params(record, given[record.run_id]) for record in records))
-    return given
+def guard_step(run_id: str, expected: int) -> Step:
+    """Return the step that holds a run which stands at a version, not 0, until the end of the transaction."""
+    return Step(STANDS_AT, {"key": run_id, "expected": expected}, lambda session: stale_run(session, run_id, expected))
 
 
-def _params(run: RunState, sequence: int) -> dict[str, Any]:
+def need_step(run_id: str) -> Step:
+    """Return the step that demands a run and keeps it from being deleted until the end of the transaction."""
+    return Step(EXISTS, {"key": run_id}, lambda session: missing_run(run_id))
+
+
+def stale_run(session: Session, run_id: str, expected: int) -> StateBackendError:
+    """Return the error of a run that was not at its version."""
+    found = read_run(session, run_id)
+    version = found.version if found else 0
+    return stale(f"run {run_id!a}", expected, version if version != expected else None)
+
+
+def _params(run: RunState) -> dict[str, Any]:
     return {
-        "run_id": run.run_id,
-        "status": run.status.value,
-        "started_us": None if run.started_at is None else to_us(run.started_at),
-        "finished_us": None if run.finished_at is None else to_us(run.finished_at),
-        "config": encode(run.config).decode(),
-        "metadata": encode(run.metadata).decode(),
-        "version": run.version,
-        "sequence": sequence,
+        "key": run.run_id,
+        "new_status": run.status.value,
+        "new_started_us": None if run.started_at is None else to_us(run.started_at),
+        "new_finished_us": None if run.finished_at is None else to_us(run.finished_at),
+        "new_config": encode(run.config).decode(),
+        "new_metadata": encode(run.metadata).decode(),
+        "new_version": run.version,
+        "given": run.sequence,
     }
 
 

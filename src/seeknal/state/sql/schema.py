@@ -1,86 +1,202 @@
-"""The schema: made, brought up to date, or refused; forwards only, under the store's write lock."""
+"""The schema: made, brought up to date, or refused; forwards only, while nobody else changes it."""
 
 from __future__ import annotations
 
+from io import StringIO
+from typing import Any
 from uuid import uuid4
 
+import msgspec
 from sqlalchemy import Connection, insert, inspect, select, update
 
-from seeknal.errors import CorruptStateError, SchemaVersionError
-from seeknal.state.sql import tables
+from seeknal.errors import AccessDeniedError, CorruptStateError, SchemaVersionError
 from seeknal.state.sql.engine import Database
-from seeknal.state.sql.statements import Cursor, Row, Statement
+from seeknal.state.sql.statements import Session, Target
+from seeknal.state.sql.store import GET
+from seeknal.state.sql.tables import Tables
 
 SCHEMA_VERSION = 1
 """The number of the newest revision in ``migrations/versions``."""
 
-READ_VERSION = Statement(select(tables.store.c.schema_version))
-_HAS_STORE = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'store'"
+SQL_HINT = "Grant it, or have somebody who may run what `seeknal state schema --sql` prints."
+
+
+class SchemaReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a store's schema stands.
+
+    Attributes:
+        location: Where it is, without secrets.
+        found: The number of its revision; 0 if there is no store yet.
+        wanted: The newest one that this program knows.
+        missing_rights: What this user is not granted, each like ``UPDATE on runs``.
+    """
+
+    location: str
+    found: int
+    wanted: int
+    missing_rights: list[str]
 
 
 def prepare(database: Database) -> None:
     """Make the store ready.
 
     Raises:
+        AccessDeniedError: It has to be made or changed, and this user may not; or the user lacks a right.
         BackendUnavailableError: It cannot be opened or written.
         CorruptStateError: The file is not a database, or holds something else.
         SchemaVersionError: A newer program wrote it.
     """
-    database.create_file()
-    database.read(_use_wal)
-    if not database.read(lambda cursor: _is_current(cursor, database.location)):
-        database.change_schema(lambda connection: _upgrade(connection, database.location))
-
-
-def _use_wal(cursor: Cursor) -> None:
-    cursor.execute("PRAGMA journal_mode = WAL")  # kept in the file; readers then never wait for a writer
-    cursor.fetchone()
-
-
-def _is_current(cursor: Cursor, location: str) -> bool:
-    cursor.execute(_HAS_STORE)
-    return bool(cursor.fetchone()[0]) and _check(READ_VERSION.one(cursor), location) == SCHEMA_VERSION
-
-
-def _check(row: Row | None, location: str) -> int:
-    if row is None:
-        raise CorruptStateError(
-            f"{location} has lost the row that names its schema", hint="Restore it from a backup.", location=location
+    database.dialect.make_place(database.address)
+    database.read(lambda session: database.dialect.settle(session.cursor))
+    found = found_version(database)
+    if found != SCHEMA_VERSION:
+        try:
+            database.change_schema(lambda connection: _upgrade(connection, database))
+        except AccessDeniedError as error:
+            lacking = "has no store yet" if not found else f"has schema {found}, and {SCHEMA_VERSION} is needed"
+            raise AccessDeniedError(
+                f"{database.location} {lacking}, which this user may not change: {error}", hint=SQL_HINT
+            ) from error
+    missing = missing_rights(database)
+    if missing:
+        raise AccessDeniedError(
+            f"{database.location} grants this user too little; it lacks {', '.join(missing)}",
+            hint="Have these granted, or use another user.",
         )
-    if row[0] > SCHEMA_VERSION:
+
+
+def report(database: Database) -> SchemaReport:
+    """Return how the schema stands; changes nothing.
+
+    Raises:
+        SeeknalError: As `prepare`, where the store cannot be looked at.
+    """
+    found = found_version(database)
+    rights = missing_rights(database) if found == SCHEMA_VERSION else []
+    return SchemaReport(location=database.location, found=found, wanted=SCHEMA_VERSION, missing_rights=rights)
+
+
+def found_version(database: Database) -> int:
+    """Return the revision of the store; 0 if there is none, or none that was finished."""
+    return database.read(lambda session: _found(session, database.location))
+
+
+def missing_rights(database: Database) -> list[str]:
+    """Return what this user lacks; nothing if it may read everything and write nothing, as a report does."""
+    tables = used_tables(database.target)
+    missing = database.read(lambda session: database.dialect.missing_rights(session.cursor, tables))
+    reads = [each for each in missing if each.startswith("SELECT ")]
+    return [] if not reads and len(missing) >= 3 * len(tables) else missing
+
+
+def used_tables(target: Target) -> list[Any]:
+    """Return the tables that a store of this kind has."""
+    tables, dialect = target.tables, target.dialect
+    unused = ([] if dialect.is_shared else [tables.receipts]) + ([] if dialect.locks_rows else [tables.worked_nodes])
+    return [table for table in tables.metadata.sorted_tables if table not in unused]
+
+
+def sql_text(target: Target, collation: str | None, store_id: str | None = None) -> str:
+    """Return the statements that make a new store, for somebody to run by hand."""
+    buffer = StringIO()
+    config = _config(target, collation)
+    config.output_buffer = buffer
+    config.attributes["dialect"] = target.dialect.sql
+    from alembic import command
+
+    command.upgrade(config, "head", sql=True)
+    store = target.tables.store
+    row = insert(store).values(one=1, store_id=store_id or str(uuid4()), schema_version=SCHEMA_VERSION)
+    made = row.compile(dialect=target.dialect.sql, compile_kwargs={"literal_binds": True})
+    text = buffer.getvalue()
+    ending = "COMMIT;"
+    before, found, _ = text.rpartition(ending)
+    return f"{before if found else text}{made};\n\n{ending if found else ''}\n".rstrip() + "\n"
+
+
+def _found(session: Session, location: str) -> int:
+    session.cursor.execute(session.target.dialect.has_table(session.target.tables.store))
+    if not session.cursor.fetchone()[0]:
+        return 0
+    row = session.one(GET)
+    if row is None and not session.target.dialect.locks_rows:
+        raise _nameless(location)
+    return 0 if row is None else _check(row[1], location)
+
+
+def _check(version: int, location: str) -> int:
+    if version > SCHEMA_VERSION:
         raise SchemaVersionError(
-            f"{location} has schema {row[0]}; this version reads up to {SCHEMA_VERSION}: a newer program wrote it",
+            f"{location} has schema {version}; this version reads up to {SCHEMA_VERSION}: a newer program wrote it",
             hint="Upgrade seeknal-state to the version that wrote it.",
-            found=str(row[0]),
+            found=str(version),
             wanted=str(SCHEMA_VERSION),
         )
-    return int(row[0])
+    return int(version)
 
 
-def _upgrade(connection: Connection, location: str) -> None:
+def _nameless(location: str) -> CorruptStateError:
+    return CorruptStateError(
+        f"{location} has lost the row that names its schema", hint="Restore it from a backup.", location=location
+    )
+
+
+def _upgrade(connection: Connection, database: Database) -> None:
     """Run what is missing; another process may have been first, or a half of one store may stand."""
-    names = set(inspect(connection).get_table_names())
-    is_new = "store" not in names
-    if not is_new:
+    target, location = database.target, database.location
+    tables = target.tables
+    names = set(inspect(connection).get_table_names(schema=tables.metadata.schema))
+    version = 0
+    if tables.store.name in names:
         row = connection.execute(select(tables.store.c.schema_version)).first()
-        if _check(None if row is None else tuple(row), location) == SCHEMA_VERSION:
+        version = _unfinished(connection, tables, names, location) if row is None else _check(row[0], location)
+        if version == SCHEMA_VERSION:
             return
-    elif names:
-        raise CorruptStateError(
-            f"{location} is a database of something else: it has tables ({min(names)}), but no store",
-            hint="Name another file.",
-            location=location,
-        )
-    # Imported here and not above: an up-to-date store is opened without Alembic, which takes longer than all the rest.
+    else:
+        _check_place(names, target, location)
     from alembic import command
+
+    config = _config(target, target.dialect.collation(connection))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    if version:
+        connection.execute(update(tables.store).values(schema_version=SCHEMA_VERSION))
+    else:
+        connection.execute(insert(tables.store).values(one=1, store_id=str(uuid4()), schema_version=SCHEMA_VERSION))
+
+
+def _unfinished(connection: Connection, tables: Tables, names: set[str], location: str) -> int:
+    """Return 0 for a store whose making was interrupted, where each change of a table commits by itself."""
+    if tables.runs.name in names and connection.execute(select(tables.runs.c.run_id).limit(1)).first() is not None:
+        raise _nameless(location)
+    return 0
+
+
+def _check_place(names: set[str], target: Target, location: str) -> None:
+    """Raise unless a new store can be made beside these tables."""
+    ours = {table.name for table in used_tables(target)}
+    is_a_file = not target.dialect.is_shared and not target.tables.prefix
+    foreign = names if is_a_file else names & ours
+    if not foreign:
+        return
+    raise CorruptStateError(
+        f"{location} is a database of something else: it has tables ({min(foreign)}), but no store",
+        hint="Name another file." if is_a_file else "Name another database, or choose a schema with state_options.",
+        location=location,
+    )
+
+
+def _config(target: Target, collation: str | None) -> Any:
+    # Imported here and not above: an up-to-date store is opened without Alembic, which takes longer than all the rest.
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", "seeknal.state.sql:migrations")
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    if is_new:
-        connection.execute(insert(tables.store).values(one=1, store_id=str(uuid4()), schema_version=SCHEMA_VERSION))
-    else:
-        connection.execute(update(tables.store).values(schema_version=SCHEMA_VERSION))
+    config.attributes.update(
+        tables=target.tables,
+        is_shared=target.dialect.is_shared,
+        locks_rows=target.dialect.locks_rows,
+        collation=collation,
+    )
+    return config

@@ -1,88 +1,123 @@
-"""Statements, compiled once per dialect to SQL text and the order of its parameters.
+"""Statements: built for a store by SQLAlchemy, compiled once to text and the order of its parameters.
 
-SQLAlchemy builds them; the pooled DB-API connection executes them, which costs a tenth of
-``Connection.execute`` and is what a node transition spends its time on.
+The pooled DB-API connection executes them, which costs a tenth of ``Connection.execute`` and is what a
+node transition spends its time on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, Executable
 
-from seeknal.state.sql.dialects import SQLITE, Dialect
+from seeknal.errors import StateBackendError
+from seeknal.state.sql.dialects.base import Command, Cursor, Dialect
+from seeknal.state.sql.tables import Tables
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 
 
-class Cursor(Protocol):
-    """The part of a DB-API cursor that is used."""
+class Target:
+    """What statements are compiled for: a kind of database, and the tables under their names there."""
 
-    rowcount: int
-
-    def execute(self, sql: str, parameters: Any = ..., /) -> Any:
-        """Run one statement."""
-
-    def executemany(self, sql: str, parameters: Any, /) -> Any:
-        """Run one statement for each set of parameters."""
-
-    def fetchone(self) -> Any:
-        """Return the next row."""
-
-    def fetchall(self) -> list[Any]:
-        """Return the remaining rows."""
+    def __init__(self, dialect: Dialect, tables: Tables) -> None:
+        self.dialect = dialect
+        self.tables = tables
 
 
-class Statement:
-    """A statement with named parameters, compiled when it is first executed.
+@lru_cache(maxsize=64)
+def target_of(dialect: Dialect, schema: str | None, prefix: str) -> Target:
+    """Return the target of these names; the same object each time, so that statements are compiled once."""
+    return Target(dialect, Tables(schema, prefix))
 
-    Args:
-        clause: What SQLAlchemy built.
-        dialect: For which database.
-    """
 
-    def __init__(self, clause: ClauseElement, dialect: Dialect = SQLITE) -> None:
-        self._clause = clause
-        self._dialect = dialect
-        self._compiled: tuple[str, list[str], dict[str, Any]] | None = None
+class Compiled:
+    """A statement as one store is sent it."""
 
-    @property
-    def sql(self) -> str:
-        """The text, with positional marks."""
-        return (self._compiled or self._compile())[0]
+    __slots__ = ("_fixed", "_order", "sql")
+
+    def __init__(self, clause: ClauseElement, dialect: Dialect) -> None:
+        compiled = clause.compile(dialect=dialect.sql)
+        self.sql = str(compiled)
+        self._order: list[str] = list(getattr(compiled, "positiontup", None) or ())
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
 
     def bind(self, params: Params) -> tuple[Any, ...]:
         """Return the parameters in the order of their marks."""
-        _, order, fixed = self._compiled or self._compile()
-        if fixed:
-            params = {**fixed, **params}
-        return tuple([params[name] for name in order])
+        if self._fixed:
+            params = {**self._fixed, **params}
+        return tuple([params[name] for name in self._order])
 
-    def run(self, cursor: Cursor, params: Params = {}) -> int:  # noqa: B006 - never written to
-        """Execute it and return how many rows it touched."""
-        cursor.execute(self.sql, self.bind(params))
-        return cursor.rowcount
 
-    def run_many(self, cursor: Cursor, many: Iterable[Params]) -> None:
-        """Execute it for each set of parameters."""
-        cursor.executemany(self.sql, [self.bind(params) for params in many])
+class Statement:
+    """A statement with named parameters.
 
-    def one(self, cursor: Cursor, params: Params = {}) -> Row | None:  # noqa: B006
-        """Execute it and return the first row."""
-        cursor.execute(self.sql, self.bind(params))
-        row: Row | None = cursor.fetchone()
+    Args:
+        build: Makes it for a target.
+    """
+
+    def __init__(self, build: Callable[[Target], ClauseElement]) -> None:
+        self._build = build
+        self._compiled: WeakKeyDictionary[Target, Compiled] = WeakKeyDictionary()
+
+    def on(self, target: Target) -> Compiled:
+        """Return it compiled for a target."""
+        compiled = self._compiled.get(target)
+        if compiled is None:
+            compiled = self._compiled[target] = Compiled(self._build(target), target.dialect)
+        return compiled
+
+
+def statement_of(clause: Executable) -> Statement:
+    """Return the statement of a clause that a dialect has built."""
+
+    def build(_: Target) -> Any:
+        return clause
+
+    return Statement(build)
+
+
+class Session(NamedTuple):
+    """A cursor, and what its statements are compiled for."""
+
+    cursor: Cursor
+    target: Target
+
+    def one(self, statement: Statement, params: Params = {}) -> Row | None:  # noqa: B006 - never written to
+        """Execute a statement and return the first row."""
+        compiled = statement.on(self.target)
+        self.cursor.execute(compiled.sql, compiled.bind(params))
+        row: Row | None = self.cursor.fetchone()
         return row
 
-    def all(self, cursor: Cursor, params: Params = {}) -> list[Row]:  # noqa: B006
-        """Execute it and return all rows."""
-        cursor.execute(self.sql, self.bind(params))
-        return cursor.fetchall()
+    def all(self, statement: Statement, params: Params = {}) -> list[Row]:  # noqa: B006
+        """Execute a statement and return all rows."""
+        compiled = statement.on(self.target)
+        self.cursor.execute(compiled.sql, compiled.bind(params))
+        return self.cursor.fetchall()
 
-    def _compile(self) -> tuple[str, list[str], dict[str, Any]]:
-        compiled = self._clause.compile(dialect=self._dialect.sql)
-        order: list[str] = list(getattr(compiled, "positiontup", None) or ())
-        fixed = {name: value for name, value in compiled.params.items() if value is not None}
-        self._compiled = (str(compiled), order, fixed)
-        return self._compiled
+
+class Step(NamedTuple):
+    """One statement of a transaction that is sent whole.
+
+    Attributes:
+        statement: What to run.
+        params: With what.
+        refusal: The transaction stands only if this step touches or returns a row, and breaks no constraint. If
+            not, this is asked, after the rollback, for the error to raise; ``None``: it may touch nothing.
+        is_asked: Whether its rows are wanted.
+    """
+
+    statement: Statement
+    params: Params
+    refusal: Callable[[Session], StateBackendError] | None = None
+    is_asked: bool = False
+
+    def command(self, target: Target) -> Command:
+        """Return it as it is sent."""
+        compiled = self.statement.on(target)
+        return Command(compiled.sql, compiled.bind(self.params), self.refusal is not None, self.is_asked)

@@ -1,101 +1,140 @@
-"""The tables, as SQLAlchemy knows them.
+"""The tables, as SQLAlchemy knows them, under the names that one store gives them.
 
 Portable columns only: instants are microseconds since the Unix epoch in UTC, ids fit a MySQL index and
-compare byte for byte, payloads are JSON text.
+compare byte for byte, payloads are JSON text. Their exact types are the first revision's to say.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 from seeknal.model.ids import MAX_ID_BYTES
 
-metadata = MetaData()
+Columns: TypeAlias = list[Column[str] | Column[int]]
+
+
+class Tables:
+    """The tables of one store.
+
+    Args:
+        schema: The database schema they are in, where the database has such a thing.
+        prefix: What their names begin with.
+    """
+
+    def __init__(self, schema: str | None, prefix: str) -> None:
+        self.metadata = MetaData(schema=schema)
+        self.prefix = prefix
+        self.store = self._table("store", _store_columns())
+        self.runs = self._table("runs", _run_columns(), ("sequence",), ("finished_us",))
+        run = ForeignKey(self.runs.c.run_id)
+        self.node_states = self._table("node_states", _node_columns(run), ("node_id", "status", "sequence"))
+        self.completed_intervals = self._table("completed_intervals", _interval_columns())
+        self.partitions = self._table("partitions", _partition_columns())
+        self.locks = self._table("locks", _lock_columns())
+        self.receipts = self._table("receipts", _receipt_columns())
+        self.worked_nodes = self._table("worked_nodes", [_id("node_id", primary_key=True), _count("changes")])
+
+    def _table(self, name: str, columns: Columns, *indexed: tuple[str, ...]) -> Table:
+        indexes = [Index(f"{self.prefix}{name}_by_{each[-1]}", *each) for each in indexed]
+        return Table(f"{self.prefix}{name}", self.metadata, *columns, *indexes)
 
 
 def _id(name: str, *constraints: ForeignKey, primary_key: bool = False) -> Column[str]:
     return Column(name, String(MAX_ID_BYTES), *constraints, primary_key=primary_key, nullable=False)
 
 
-store = Table(
-    "store",
-    metadata,
-    Column("one", Integer, primary_key=True, autoincrement=False),
-    Column("store_id", String(36), nullable=False),
-    Column("schema_version", Integer, nullable=False),
-    Column("superseded_by", Text),
-)
-"""A single row, whose key is 1."""
+def _count(name: str, *, nullable: bool = False, primary_key: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable, primary_key=primary_key, autoincrement=False)
 
-runs = Table(
-    "runs",
-    metadata,
-    _id("run_id", primary_key=True),
-    Column("status", String(16), nullable=False),
-    Column("started_us", BigInteger),
-    Column("finished_us", BigInteger),
-    Column("config", Text, nullable=False),
-    Column("metadata", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Index("runs_by_sequence", "sequence"),
-    Index("runs_by_finish", "finished_us"),
-)
 
-node_states = Table(
-    "node_states",
-    metadata,
-    _id("run_id", ForeignKey("runs.run_id"), primary_key=True),
-    _id("node_id", primary_key=True),
-    Column("status", String(16), nullable=False),
-    Column("started_us", BigInteger),
-    Column("finished_us", BigInteger),
-    Column("duration_ms", BigInteger),
-    Column("row_count", BigInteger),
-    Column("fingerprint", Text),
-    Column("error_message", Text),
-    Column("attempt", BigInteger, nullable=False),
-    Column("metadata", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Index("node_states_by_status", "node_id", "status", "sequence"),
-)
+def _text(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=nullable)
 
-completed_intervals = Table(
-    "completed_intervals",
-    metadata,
-    _id("node_id", primary_key=True),
-    Column("start_us", BigInteger, primary_key=True, autoincrement=False),
-    Column("end_us", BigInteger, nullable=False),
-    _id("run_id"),
-    sqlite_with_rowid=False,
-)
 
-partitions = Table(
-    "partitions",
-    metadata,
-    _id("node_id", primary_key=True),
-    _id("partition", primary_key=True),
-    _id("run_id"),
-    Column("completed_us", BigInteger, nullable=False),
-    Column("row_count", BigInteger),
-    Column("metadata", Text, nullable=False),
-)
+def _store_columns() -> Columns:
+    """Return those of the single row whose key is 1."""
+    return [
+        Column("one", Integer, primary_key=True, autoincrement=False),
+        Column("store_id", String(36), nullable=False),
+        Column("schema_version", Integer, nullable=False),
+        _text("superseded_by", nullable=True),
+    ]
 
-locks = Table(
-    "locks",
-    metadata,
-    _id("run_id", primary_key=True),
-    _id("node_id", primary_key=True),
-    Column("token", BigInteger, nullable=False),
-    Column("owner", String(64), nullable=False),
-    Column("host", Text, nullable=False),
-    Column("pid", BigInteger, nullable=False),
-    Column("acquired_us", BigInteger, nullable=False),
-    Column("expires_at_us", BigInteger, nullable=False),
-    Column("ttl_ms", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-    Column("is_free", Integer, nullable=False),
-    Column("reason", Text, nullable=False),
-)
-"""``node_id`` is empty for the lock of a run; ``expires_us`` is in ticks. Rows outlive runs."""
+
+def _run_columns() -> Columns:
+    return [
+        _id("run_id", primary_key=True),
+        Column("status", String(16), nullable=False),
+        _count("started_us", nullable=True),
+        _count("finished_us", nullable=True),
+        _text("config"),
+        _text("metadata"),
+        _count("version"),
+        _count("sequence"),
+    ]
+
+
+def _node_columns(run: ForeignKey) -> Columns:
+    return [
+        _id("run_id", run, primary_key=True),
+        _id("node_id", primary_key=True),
+        Column("status", String(16), nullable=False),
+        _count("started_us", nullable=True),
+        _count("finished_us", nullable=True),
+        _count("duration_ms", nullable=True),
+        _count("row_count", nullable=True),
+        _text("fingerprint", nullable=True),
+        _text("error_message", nullable=True),
+        _count("attempt"),
+        _text("metadata"),
+        _count("version"),
+        _count("sequence"),
+    ]
+
+
+def _interval_columns() -> Columns:
+    return [_id("node_id", primary_key=True), _count("start_us", primary_key=True), _count("end_us"), _id("run_id")]
+
+
+def _partition_columns() -> Columns:
+    return [
+        _id("node_id", primary_key=True),
+        _id("partition", primary_key=True),
+        _id("run_id"),
+        _count("completed_us"),
+        _count("row_count", nullable=True),
+        _text("metadata"),
+    ]
+
+
+def _lock_columns() -> Columns:
+    """Return those of locks: ``node_id`` is empty for the lock of a run. Rows outlive runs, and their leases.
+
+    ``expires_us`` is in ticks of the machine in a store of one machine, and in microseconds of the server's clock
+    elsewhere, where it equals ``expires_at_us``.
+    """
+    return [
+        _id("run_id", primary_key=True),
+        _id("node_id", primary_key=True),
+        _count("token"),
+        Column("owner", String(64), nullable=False),
+        _text("host"),
+        _count("pid"),
+        _count("acquired_us"),
+        _count("expires_at_us"),
+        _count("ttl_ms"),
+        _count("expires_us"),
+        Column("is_free", Integer, nullable=False),
+        _text("reason"),
+    ]
+
+
+def _receipt_columns() -> Columns:
+    """Return those of receipts: one for each commit whose answer may still be on its way (shared stores only)."""
+    return [
+        Column("number", BigInteger, primary_key=True, autoincrement=True),
+        Column("op_id", BigInteger, nullable=False, unique=True),
+        Column("is_void", Integer, nullable=False),
+    ]

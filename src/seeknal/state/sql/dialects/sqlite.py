@@ -1,37 +1,28 @@
-"""All that differs between databases: one frozen record for each. No other module asks which one it is on."""
+"""SQLite: a file, its locks, and the codes of its errors."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
-import msgspec
+from sqlalchemy import Connection, Engine, Pool, Table, create_engine
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine.interfaces import Dialect as SqlDialect
 
 from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError, StateBackendError
+from seeknal.state.sql.address import Address
+from seeknal.state.sql.dialects.base import BusyError, Change, Command, Cursor, Dialect, Limits, RefusedError, Rows
+from seeknal.state.sql.tables import Tables
 
-
-class BusyError(BackendUnavailableError):
-    """Another writer has the store; nothing was written, and the same call may be repeated at once."""
-
-
-class Dialect(msgspec.Struct, frozen=True, kw_only=True):
-    """What one kind of database needs.
-
-    Attributes:
-        sql: SQLAlchemy's compiler for it.
-        begin: The statement that begins a transaction which will write, and waits for other writers there.
-        driver_error: The root of the driver's exceptions.
-        classify: Turns one into a typed error: the exception, where the store is, and whether the
-            statement that failed could have committed.
-    """
-
-    sql: SqlDialect
-    begin: str
-    driver_error: type[Exception]
-    classify: Callable[[Exception, str, bool], StateBackendError]
-
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+DRIVER_WAIT_MS = 100
+"""How long SQLite itself waits before it is our turn to pause: its own waiting knows no jitter, and some of its locks
+are refused without any."""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT: "is damaged", sqlite3.SQLITE_NOTADB: "is not a SQLite database"}
@@ -43,44 +34,141 @@ _UNUSABLE = {
     sqlite3.SQLITE_IOERR: ("cannot be read or written", "Check the disk: is it full, failing or gone?"),
     sqlite3.SQLITE_NOMEM: ("needs more memory than there is", "Free memory and repeat the call."),
 }
+BEGIN = "BEGIN IMMEDIATE"
+"""The lock now, or waiting could end in SQLITE_BUSY_SNAPSHOT halfway."""
 
 
-def classify_sqlite(error: Exception, location: str, committing: bool) -> StateBackendError:
-    """Return the typed error of a `sqlite3` exception. Source: https://www.sqlite.org/rescode.html."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the low byte is the primary code
-    if code in _BUSY:
-        return BusyError(
-            f"{location} is busy: another writer did not finish in time",
-            hint="Repeat the call, or raise busy_timeout_ms.",
-        )
-    if code in _DAMAGED:
-        return CorruptStateError(
-            f"{location} {_DAMAGED[code]}: {error}",
-            hint="Restore it from a backup, or name another file.",
-            location=location,
-        )
-    if code == sqlite3.SQLITE_IOERR and committing:
-        return CommitUnknownError(
-            f"the disk failed while {location} committed: {error}",
-            hint="Check the disk, then read the record back to see whether it was written.",
-        )
-    if code in _UNUSABLE:
-        what, hint = _UNUSABLE[code]
-        return BackendUnavailableError(f"{location} {what}: {error}", hint=hint)
-    if isinstance(error, sqlite3.IntegrityError) or str(error).startswith(("no such table", "no such column")):
-        return CorruptStateError(
-            f"{location} does not hold what a state store must: {error}",
-            hint="Restore it from a backup, and keep a copy of the damaged one.",
-            location=location,
-        )
-    return BackendUnavailableError(
-        f"{location} refused a statement: {error}", hint="Repeat the call once the cause is gone."
-    )
+_creating = threading.Lock()
+os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
 
 
-SQLITE = Dialect(
-    sql=sqlite.dialect(paramstyle="qmark"),
-    begin="BEGIN IMMEDIATE",  # the lock now, or waiting could end in SQLITE_BUSY_SNAPSHOT halfway
-    driver_error=sqlite3.Error,
-    classify=classify_sqlite,
-)
+class SqliteDialect(Dialect):
+    """A file on this machine, in WAL mode."""
+
+    name = "SQLite"
+    sql = sqlite.dialect(paramstyle="qmark")
+    is_shared: ClassVar[bool] = False
+    locks_rows: ClassVar[bool] = False
+    writes_alone: ClassVar[bool] = True
+    driver_error = sqlite3.Error
+
+    def connect(self, address: Address, limits: Limits) -> Any:
+        """Open the file."""
+        # No implicit transactions: a single statement commits itself, the rest says BEGIN.
+        connection = sqlite3.connect(str(address.path), isolation_level=None, check_same_thread=False, timeout=0)
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {min(limits.lock_ms, DRIVER_WAIT_MS)}")
+            connection.execute(f"PRAGMA synchronous = {address.options['synchronous']}")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def engine(self, pool: Pool) -> Engine:
+        """Return SQLAlchemy's engine."""
+        return create_engine("sqlite://", pool=pool)
+
+    def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
+        """Run commands in one transaction, one after the other."""
+        asked: list[Rows] = []
+        cursor = connection.cursor()
+        cursor.execute(BEGIN)
+        try:
+            for index, command in enumerate(commands):
+                try:
+                    cursor.execute(command.sql, command.parameters)
+                except sqlite3.IntegrityError as error:
+                    raise RefusedError(index) from error
+                rows = cursor.fetchall()
+                if command.is_demand and not rows and cursor.rowcount < 1:
+                    raise RefusedError(index)
+                if command.is_asked:
+                    asked.append(rows)
+            cursor.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
+                cursor.execute("ROLLBACK")
+            raise
+        return asked
+
+    def classify(self, error: Exception, location: str, committing: bool) -> StateBackendError:
+        """Return the typed error. Source: https://www.sqlite.org/rescode.html."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the low byte is the primary code
+        if code in _BUSY:
+            return BusyError(
+                f"{location} is busy: another writer did not finish in time",
+                hint="Repeat the call, or raise busy_timeout_ms.",
+            )
+        if code in _DAMAGED:
+            return CorruptStateError(
+                f"{location} {_DAMAGED[code]}: {error}",
+                hint="Restore it from a backup, or name another file.",
+                location=location,
+            )
+        if code == sqlite3.SQLITE_IOERR and committing:
+            return CommitUnknownError(
+                f"the disk failed while {location} committed: {error}",
+                hint="Check the disk, then read the record back to see whether it was written.",
+            )
+        if code in _UNUSABLE:
+            what, hint = _UNUSABLE[code]
+            return BackendUnavailableError(f"{location} {what}: {error}", hint=hint)
+        if isinstance(error, sqlite3.IntegrityError) or str(error).startswith(("no such table", "no such column")):
+            return CorruptStateError(
+                f"{location} does not hold what a state store must: {error}",
+                hint="Restore it from a backup, and keep a copy of the damaged one.",
+                location=location,
+            )
+        return BackendUnavailableError(
+            f"{location} refused a statement: {error}", hint="Repeat the call once the cause is gone."
+        )
+
+    def insert(self, table: Table) -> Any:
+        """Return SQLite's insert."""
+        return sqlite.insert(table)
+
+    def overwriting(self, row: Any, keys: Sequence[str], change: Change) -> Any:
+        """Return ``INSERT ... ON CONFLICT DO UPDATE``."""
+        return row.on_conflict_do_update(index_elements=keys, set_=change(row.excluded))
+
+    def leaving(self, row: Any) -> Any:
+        """Return ``INSERT ... ON CONFLICT DO NOTHING``."""
+        return row.on_conflict_do_nothing()
+
+    def make_place(self, address: Address) -> None:
+        """Make the file, readable by its owner only, and its directory, where they are missing.
+
+        A file that stands is never opened here: closing it again would drop all locks that this process has on it,
+        those of SQLite's connections included, and another process would take the log away under them.
+        Source: https://www.sqlite.org/howtocorrupt.html §2.2.
+        """
+        path = address.path
+        assert path is not None
+        try:
+            path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            with _creating, contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except OSError as error:
+            raise BackendUnavailableError(
+                f"cannot open {address.location}: {error.strerror or error}",
+                hint="Check that the path is a file, and who owns it and its directory.",
+            ) from error
+
+    def settle(self, cursor: Cursor) -> None:
+        """Use a write-ahead log; readers then never wait for a writer."""
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.fetchone()
+
+    def has_table(self, table: Table) -> str:
+        """Return a query for whether a table is there."""
+        return f"SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '{table.name}'"
+
+    @contextlib.contextmanager
+    def changing(self, connection: Connection, tables: Tables) -> Iterator[None]:
+        """Hold the file's write lock."""
+        connection.exec_driver_sql(BEGIN)
+        yield
+        connection.commit()

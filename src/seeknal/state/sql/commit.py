@@ -1,0 +1,139 @@
+"""A batch as the steps of one transaction: guards, writes, and last of all that the state is still here.
+
+The order keeps writers who lock rows from waiting for each other in a ring, as far as that can be: leases before runs
+before nodes, and the nodes whose intervals change in the order of their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seeknal.clock import Clock
+from seeknal.state.batch import Batch, NodeKey, Sequences
+from seeknal.state.sql import intervals, leases, nodes, receipts, runs
+from seeknal.state.sql.dialects.base import Rows
+from seeknal.state.sql.sequences import SPAN
+from seeknal.state.sql.statements import Step, Target, statement_of
+from seeknal.state.sql.store import current_step
+
+
+def is_one_transition(batch: Batch) -> bool:
+    """Return whether a batch writes one node state and nothing else, which can be a single statement."""
+    if len(batch.nodes) != 1 or len(batch.node_versions) != 1:
+        return False
+    state = batch.nodes[0]
+    others = batch.runs or batch.deleted_runs or batch.deleted_nodes or batch.work or batch.freed_runs or batch.leases
+    return (
+        not others
+        and not batch.run_versions
+        and state.sequence == 0
+        and (state.run_id, state.node_id) in batch.node_versions
+        and batch.runs_needed <= {state.run_id}
+    )
+
+
+def first_of(number: int) -> int:
+    """Return the first sequence of the commit that drew a number."""
+    return number * SPAN + 1
+
+
+class Plan:
+    """What a commit sends.
+
+    Args:
+        batch: What is to be committed.
+        seen: Sequences of node states, where they are known to be those that the batch follows upon.
+        target: The store.
+        location: The store, in words.
+        clock: What a store of one machine measures leases by.
+    """
+
+    def __init__(self, batch: Batch, seen: dict[NodeKey, int], target: Target, location: str, clock: Clock) -> None:
+        self._batch = batch
+        self._seen = seen
+        self._target = target
+        self._location = location
+        self._clock = clock
+        new_runs = [run for run in batch.runs if run.sequence == 0]
+        new_nodes = [state for state in batch.nodes if state.sequence == 0]
+        self._asking = (new_runs, new_nodes) if len(new_runs) + len(new_nodes) == 1 else ([], [])
+
+    def steps(self, op_id: int) -> list[Step]:
+        """Return the steps, the same ones each time, for one attempt."""
+        batch = self._batch
+        steps: list[Step] = []
+        if self._target.dialect.is_shared:
+            steps += [*self._raised_numbers(), receipts.leave_step(op_id)]
+        if self._target.dialect.locks_rows:
+            steps += intervals.hold_steps(batch.work)
+        steps += [leases.hold_step(lease, self._clock) for lease in batch.leases]
+        steps += [leases.free_run_step(run_id) for run_id in batch.freed_runs]
+        steps += self._run_steps(op_id)
+        steps += self._node_steps(op_id)
+        for change in batch.work:
+            steps += intervals.work_steps(change)
+        steps.append(current_step(self._location))
+        runs_asking, nodes_asking = self._asking
+        steps += [Step(runs.SEQUENCE, {"key": run.run_id}, is_asked=True) for run in runs_asking]
+        keys = [{"key": state.run_id, "node_key": state.node_id} for state in nodes_asking]
+        return steps + [Step(nodes.SEQUENCE, key, is_asked=True) for key in keys]
+
+    def given(self, asked: list[Rows]) -> Sequences:
+        """Return the sequence that was asked for; of several records, nobody asks."""
+        sequence = asked[0][0][0] if asked else 0
+        return self._sequences(sequence)
+
+    def given_by_number(self, number: int) -> Sequences:
+        """Return the same, by the number of the receipt."""
+        return self._sequences(first_of(number))
+
+    def _sequences(self, sequence: int) -> Sequences:
+        runs_asking, nodes_asking = self._asking
+        return Sequences(
+            runs={run.run_id: sequence for run in runs_asking},
+            nodes={(state.run_id, state.node_id): sequence for state in nodes_asking},
+        )
+
+    def _run_steps(self, op_id: int) -> list[Step]:
+        batch = self._batch
+        deleted = set(batch.deleted_runs)
+        written = {run.run_id for run in batch.runs}
+        guarded_by_write = {*batch.deleted_nodes, *((state.run_id, state.node_id) for state in batch.nodes)}
+        steps = [runs.need_step(run_id) for run_id in sorted(batch.runs_needed - written)]
+        for run_id, expected in sorted(batch.run_versions.items()):
+            if expected and (run_id in deleted or run_id not in written):
+                steps.append(runs.guard_step(run_id, expected))
+        for key, expected in sorted(batch.node_versions.items()):
+            if key[0] in deleted or key not in guarded_by_write:
+                steps.append(nodes.guard_step(key, expected))
+        for run_id in batch.deleted_runs:
+            steps += [Step(nodes.DELETE_OF_RUN, {"key": run_id}), Step(runs.DELETE, {"key": run_id})]
+        for nth, run in enumerate(batch.runs, 1):
+            expected = 0 if run.run_id in deleted else batch.run_versions.get(run.run_id, 0)
+            steps.append(runs.write_step(run, expected, op_id, nth))
+        return steps
+
+    def _node_steps(self, op_id: int) -> list[Step]:
+        batch = self._batch
+        deleted = set(batch.deleted_runs)
+        steps = []
+        for run_id, node_id in batch.deleted_nodes:
+            if (run_id, node_id) in batch.node_versions:
+                steps.append(nodes.guard_step((run_id, node_id), batch.node_versions[run_id, node_id]))
+            steps.append(Step(nodes.DELETE, {"key": run_id, "node_key": node_id}))
+        for nth, state in enumerate(batch.nodes, 1 + len(batch.runs)):
+            key = (state.run_id, state.node_id)
+            expected = 0 if state.run_id in deleted else batch.node_versions.get(key)
+            steps.append(nodes.write_step(state, expected, self._seen.get(key, 0), op_id, nth))
+        return steps
+
+    def _raised_numbers(self) -> Sequence[Step]:
+        """Return the steps of a migration, which brings its own sequences: those that follow must be higher."""
+        created = [run for run in self._batch.runs if not self._batch.run_versions.get(run.run_id)]
+        given = [*(run.sequence for run in created), *(state.sequence for state in self._batch.nodes)]
+        highest = max(given, default=0)
+        if not highest:
+            return []
+        target = self._target
+        raising = target.dialect.raise_number(target.tables.receipts)
+        return [Step(statement_of(each), {"least": highest // SPAN + 1}) for each in raising]

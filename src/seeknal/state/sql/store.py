@@ -1,0 +1,59 @@
+"""The store's own row: its identity, and whether its state is still here."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, bindparam, exists, literal_column, select, update
+
+from seeknal.errors import CorruptStateError, StateBackendError
+from seeknal.state.sql.statements import Session, Statement, Step, Target
+from seeknal.state.store_info import StoreInfo, superseded
+
+
+def is_current(on: Target) -> ColumnElement[bool]:
+    """Return that the state did not move away."""
+    store = on.tables.store
+    return ~exists(select(store.c.one).where(store.c.superseded_by.is_not(None)))
+
+
+GET = Statement(
+    lambda on: select(
+        on.tables.store.c.store_id, on.tables.store.c.schema_version, on.tables.store.c.superseded_by
+    ).where(on.tables.store.c.one == literal_column("1"))
+)
+MOVE = Statement(
+    lambda on: (
+        update(on.tables.store)
+        .where(on.tables.store.c.one == literal_column("1"))
+        .values(store_id=bindparam("id"), superseded_by=bindparam("successor"))
+    )
+)
+HOLD_CURRENT = Statement(
+    lambda on: on.dialect.held(
+        select(on.tables.store.c.one).where(
+            on.tables.store.c.one == literal_column("1"), on.tables.store.c.superseded_by.is_(None)
+        )
+    )
+)
+
+
+def read_store(session: Session, location: str) -> StoreInfo:
+    """Return what the store says of itself.
+
+    Raises:
+        CorruptStateError: It has lost the row.
+    """
+    row = session.one(GET)
+    if row is None:
+        raise CorruptStateError(
+            f"{location} has lost the row that names it", hint="Restore it from a backup.", location=location
+        )
+    return StoreInfo(store_id=row[0], schema_version=str(row[1]), superseded_by=row[2])
+
+
+def current_step(location: str) -> Step:
+    """Return the step that demands, until the end of the transaction, that the state is still here."""
+
+    def refusal(session: Session) -> StateBackendError:
+        return superseded(read_store(session, location).superseded_by or "another store")
+
+    return Step(HOLD_CURRENT, {}, refusal)
