@@ -50,8 +50,9 @@ def prepare(database: Database) -> None:
     database.read(lambda session: database.dialect.settle(session.cursor))
     found = found_version(database)
     if found != SCHEMA_VERSION:
+        collation = text_collation(database)
         try:
-            database.change_schema(lambda connection: _upgrade(connection, database))
+            database.change_schema(lambda connection: _upgrade(connection, database, collation))
         except AccessDeniedError as error:
             lacking = "has no store yet" if not found else f"has schema {found}, and {SCHEMA_VERSION} is needed"
             raise AccessDeniedError(
@@ -87,6 +88,11 @@ def missing_rights(database: Database) -> list[str]:
     missing = database.read(lambda session: database.dialect.missing_rights(session.cursor, tables))
     reads = [each for each in missing if each.startswith("SELECT ")]
     return [] if not reads and len(missing) >= 3 * len(tables) else missing
+
+
+def text_collation(database: Database) -> str | None:
+    """Return what compares text byte for byte on the server, where tables have to be told."""
+    return database.read(lambda session: database.dialect.collation(session.cursor))
 
 
 def used_tables(target: Target) -> list[Any]:
@@ -141,7 +147,7 @@ def _nameless(location: str) -> CorruptStateError:
     )
 
 
-def _upgrade(connection: Connection, database: Database) -> None:
+def _upgrade(connection: Connection, database: Database, collation: str | None) -> None:
     """Run what is missing; another process may have been first, or a half of one store may stand."""
     target, location = database.target, database.location
     tables = target.tables
@@ -156,7 +162,7 @@ def _upgrade(connection: Connection, database: Database) -> None:
         _check_place(names, target, location)
     from alembic import command
 
-    config = _config(target, target.dialect.collation(connection))
+    config = _config(target, collation)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     if version:

@@ -236,12 +236,8 @@ class Dialect(ABC):
     def changing(self, connection: Connection, tables: Tables) -> AbstractContextManager[None]:
         """Begin a transaction beside which nobody else changes this schema; commit it at the end of the block."""
 
-    def collation(self, connection: Connection) -> str | None:
-        """Return what compares text byte for byte, where tables have to be told.
-
-        Args:
-            connection: To the server, whose version decides.
-        """
+    def collation(self, cursor: Cursor) -> str | None:
+        """Return what compares text byte for byte on this server, where tables have to be told."""
         return None
 
     def missing_rights(self, cursor: Cursor, tables: Sequence[Table]) -> list[str]:

@@ -233,13 +233,14 @@ class MysqlDialect(Dialect):
         finally:
             connection.exec_driver_sql(f"SELECT RELEASE_LOCK({name})")
 
-    def collation(self, connection: SqlConnection) -> str | None:
+    def collation(self, cursor: Cursor) -> str | None:
         """Return the collation that folds neither case nor trailing spaces; MySQL and MariaDB have one each.
 
         Source: https://dev.mysql.com/doc/refman/8.4/en/charset-unicode-sets.html (NO PAD),
         https://mariadb.com/kb/en/supported-character-sets-and-collations/ (nopad).
         """
-        return MARIADB_COLLATION if connection.dialect.is_mariadb else MYSQL_COLLATION  # type: ignore[attr-defined]
+        cursor.execute("SELECT VERSION()")
+        return MARIADB_COLLATION if "mariadb" in str(cursor.fetchone()[0]).lower() else MYSQL_COLLATION
 
     def missing_rights(self, cursor: Cursor, tables: Sequence[Table]) -> list[str]:
         """Try all of them at once on no rows; one after the other where something is refused."""
