@@ -6,7 +6,7 @@ import pytest
 
 from seeknal.errors import ConfigurationError
 from seeknal.state.settings import edit_project, load_settings
-from seeknal.state.url import has_secret, redact, with_token
+from seeknal.state.url import has_secret, redact
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_missing_project_is_told_how_to_begin(tmp_path):
 def test_secrets_are_never_shown(project):
     env = {"TURSO_AUTH_TOKEN": "sesame"}
     found = load_settings(project("database_url: libsql://host\n"), environ=env)
-    assert found.options["url"] == "libsql://host?authToken=sesame"
+    assert (found.options["url"], found.options["token"]) == ("libsql://host", "sesame")
     assert "sesame" not in repr(found) + found.where
 
 
@@ -107,6 +107,26 @@ def test_redact(url, shown):
     assert has_secret(url) is (url != shown)
 
 
-def test_a_token_of_the_url_wins():
-    assert with_token("libsql://a@host", "b") == "libsql://a@host"
-    assert with_token("mysql://host", "b") == "mysql://host"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database_url: libsql://a@host\n",
+        "database_url: https://host?authToken=a\n",
+        "database_url: mysql://host/d\n",
+        "state_backend: file\n",
+    ],
+)
+def test_a_token_of_the_environment_is_for_a_libsql_url_that_has_none(project, text):
+    assert "token" not in load_settings(project(text), environ={"TURSO_AUTH_TOKEN": "sesame"}).options
+
+
+@pytest.mark.parametrize("scheme", ["libsql", "turso", "https", "wss", "http", "LIBSQL"])
+def test_every_scheme_of_libsql_takes_the_token_of_the_environment(project, scheme):
+    environ = {"TURSO_DATABASE_URL": f"{scheme}://127.0.0.1", "TURSO_AUTH_TOKEN": "sesame"}
+    assert load_settings(project("state_backend: database\n"), environ=environ).options["token"] == "sesame"
+
+
+def test_a_token_of_the_project_wins_over_that_of_the_environment(project):
+    path = project("database_url: libsql://host\nstate_options:\n  token: ${MINE}\n")
+    found = load_settings(path, environ={"TURSO_AUTH_TOKEN": "sesame", "MINE": "open"})
+    assert found.options["token"] == "open"

@@ -23,7 +23,7 @@ from seeknal.errors import ConfigurationError
 from seeknal.state.contract import StateBackend
 from seeknal.state.file import durable
 from seeknal.state.registry import StateBackendFactory
-from seeknal.state.url import redact, with_token
+from seeknal.state.url import has_secret, is_libsql, redact
 
 PROJECT_FILE = "seeknal_project.yml"
 KEYS = ("name", "version", "state_backend", "database_url", "state_options")
@@ -287,8 +287,8 @@ def _located(backend: str, options: dict[str, Any], project: Path, env: Mapping[
         if url.startswith("sqlite:///") and "?" not in url and ":memory:" not in url:
             del options["url"]
             options["db_path"] = str(project / unquote(url.removeprefix("sqlite:///")))
-        elif env.get("TURSO_AUTH_TOKEN"):
-            options["url"] = with_token(url, env["TURSO_AUTH_TOKEN"])
+        elif env.get("TURSO_AUTH_TOKEN") and is_libsql(url) and not has_secret(url):
+            options.setdefault("token", env["TURSO_AUTH_TOKEN"])
     return options
 
 

@@ -1,9 +1,8 @@
-"""State URLs: masking their secrets, and giving them the token that the environment holds."""
+"""State URLs: what of them may be shown."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
 
 MASK = "***"
 PUBLIC_PARAMETERS = frozenset({"sslmode", "mode", "cache", "charset", "connect_timeout", "application_name", "tls"})
@@ -11,7 +10,7 @@ PUBLIC_PARAMETERS = frozenset({"sslmode", "mode", "cache", "charset", "connect_t
 
 _PARAMETER = re.compile(r"([?&;])([^=&;#]+)=([^&;#]*)")
 _USER_INFO = re.compile(r"^([^:/?#]*:?/{0,3})(.*)@", re.DOTALL)
-_LIBSQL = re.compile(r"(?i)^libsql[^:]*:/*")
+_LIBSQL = re.compile(r"(?i)\s*(libsql|turso|https?|wss?)\b")
 
 
 def redact(url: str) -> str:
@@ -20,7 +19,7 @@ def redact(url: str) -> str:
     Everything up to the last ``@`` may belong to the user part: a password may hold any character. All of the user
     part of a libSQL or HTTP URL is a token. Never raises: what cannot be read is masked too.
     """
-    is_token = re.match(r"(?i)(libsql|https?)\b", url) is not None
+    is_token = is_libsql(url)
     masked = _USER_INFO.sub(lambda found: found[1] + _masked_user(found[2], is_token), url)
     return _PARAMETER.sub(
         lambda found: found[0] if found[2].lower() in PUBLIC_PARAMETERS else f"{found[1]}{found[2]}={MASK}", masked
@@ -32,11 +31,9 @@ def has_secret(url: str) -> bool:
     return redact(url) != url
 
 
-def with_token(url: str, token: str) -> str:
-    """Return a libSQL URL with this token, unless it carries one; any other URL as it is."""
-    if not _LIBSQL.match(url) or has_secret(url):
-        return url
-    return f"{url}{'&' if urlsplit(url).query else '?'}authToken={quote(token, safe='')}"
+def is_libsql(url: str) -> bool:
+    """Return whether the URL names a libSQL server, whose secret is a token."""
+    return _LIBSQL.match(url) is not None
 
 
 def _masked_user(user_info: str, is_token: bool) -> str:

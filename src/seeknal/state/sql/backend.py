@@ -23,6 +23,7 @@ from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
 from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
+from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
 from seeknal.state.store_info import StoreInfo
 
@@ -88,6 +89,24 @@ class DatabaseStateBackend(RecordStateBackend):
                 self._database.dispose(close=True)
                 raise
             self._is_ready = True
+
+    def schema_report(self) -> SchemaReport:
+        """Return how the schema of the store stands, without changing it; before `initialize` or after.
+
+        Raises:
+            SeeknalError: The store cannot be looked at.
+        """
+        self._check_open()
+        return schema.report(self._database)
+
+    def schema_sql(self) -> str:
+        """Return the SQL that makes a new store here, for somebody to run who may; the server is only asked what it is.
+
+        Raises:
+            SeeknalError: It cannot be asked.
+        """
+        self._check_open()
+        return schema.sql_text(self._database.target, schema.text_collation(self._database))
 
     def close_store(self) -> None:
         """Close the connections."""

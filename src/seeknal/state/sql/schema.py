@@ -72,7 +72,8 @@ def report(database: Database) -> SchemaReport:
     Raises:
         SeeknalError: As `prepare`, where the store cannot be looked at.
     """
-    found = found_version(database)
+    path = database.address.path
+    found = 0 if path is not None and not path.exists() else found_version(database)
     rights = missing_rights(database) if found == SCHEMA_VERSION else []
     return SchemaReport(location=database.location, found=found, wanted=SCHEMA_VERSION, missing_rights=rights)
 
@@ -92,6 +93,8 @@ def missing_rights(database: Database) -> list[str]:
 
 def text_collation(database: Database) -> str | None:
     """Return what compares text byte for byte on the server, where tables have to be told."""
+    if not database.dialect.is_shared:
+        return None
     return database.read(lambda session: database.dialect.collation(session.cursor))
 
 
@@ -107,17 +110,18 @@ def sql_text(target: Target, collation: str | None, store_id: str | None = None)
     buffer = StringIO()
     config = _config(target, collation)
     config.output_buffer = buffer
-    config.attributes["dialect"] = target.dialect.sql
+    config.attributes["dialect"] = target.dialect.sql.name
     from alembic import command
 
     command.upgrade(config, "head", sql=True)
-    store = target.tables.store
-    row = insert(store).values(one=1, store_id=store_id or str(uuid4()), schema_version=SCHEMA_VERSION)
+    row = insert(target.tables.store).values(one=1, store_id=store_id or str(uuid4()), schema_version=SCHEMA_VERSION)
     made = row.compile(dialect=target.dialect.sql, compile_kwargs={"literal_binds": True})
-    text = buffer.getvalue()
-    ending = "COMMIT;"
-    before, found, _ = text.rpartition(ending)
-    return f"{before if found else text}{made};\n\n{ending if found else ''}\n".rstrip() + "\n"
+    schema = target.tables.metadata.schema
+    parts = [f"CREATE SCHEMA IF NOT EXISTS {schema};"] if schema else []
+    parts += [buffer.getvalue().strip(), f"{made};"]
+    if target.dialect.has_atomic_ddl:
+        parts = ["BEGIN;", *parts, "COMMIT;"]
+    return "\n\n".join(parts) + "\n"
 
 
 def _found(session: Session, location: str) -> int:
@@ -125,7 +129,7 @@ def _found(session: Session, location: str) -> int:
     if not session.cursor.fetchone()[0]:
         return 0
     row = session.one(GET)
-    if row is None and not session.target.dialect.locks_rows:
+    if row is None and session.target.dialect.has_atomic_ddl:
         raise _nameless(location)
     return 0 if row is None else _check(row[1], location)
 

@@ -136,6 +136,7 @@ class Dialect(ABC):
             commit leaves a receipt, and sequences are made of the numbers of receipts.
         locks_rows: Whether writers lock rows, not the whole store.
         has_schemas: Whether tables live in schemas of a database, which a name can choose.
+        has_atomic_ddl: Whether a transaction can make tables, all or none.
         writes_alone: Whether a guarded transition is one statement that commits itself.
         connections: How many one instance opens at most.
     """
@@ -145,6 +146,7 @@ class Dialect(ABC):
     is_shared: ClassVar[bool] = True
     locks_rows: ClassVar[bool] = True
     has_schemas: ClassVar[bool] = False
+    has_atomic_ddl: ClassVar[bool] = True
     writes_alone: ClassVar[bool] = False
     connections: ClassVar[int] = 8
     driver_error: type[Exception]

@@ -98,6 +98,7 @@ class MysqlDialect(Dialect):
     """A MySQL 8 or MariaDB 10.6 server, or a later one, at READ COMMITTED."""
 
     name = "MySQL"
+    has_atomic_ddl: ClassVar[bool] = False
     sql = MySQLDialect_pymysql(paramstyle="format")
     driver_error = pymysql.Error
 

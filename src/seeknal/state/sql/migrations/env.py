@@ -14,7 +14,7 @@ options = {
     "collation": given["collation"],
 }
 if context.is_offline_mode():
-    context.configure(dialect=given["dialect"], literal_binds=True, **options)
+    context.configure(dialect_name=given["dialect"], literal_binds=True, **options)
 else:
     context.configure(connection=given["connection"], **options)
 context.run_migrations()
