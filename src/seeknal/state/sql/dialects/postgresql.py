@@ -46,6 +46,11 @@ from seeknal.state.sql.tables import Tables
 
 T = TypeVar("T")
 
+DURABLE = """set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+ELSE current_setting('synchronous_commit') END, false)"""
+"""What was acknowledged is on disk, whatever the server's default is; a stronger one stays.
+Source: https://www.postgresql.org/docs/current/runtime-config-wal.html"""
+
 POLL_S = 0.1
 """How often a wait looks for Ctrl-C."""
 
@@ -100,10 +105,9 @@ class PostgresqlDialect(Dialect):
             "lock_timeout": limits.lock_ms,
             "idle_in_transaction_session_timeout": limits.lock_ms,  # a half-sent pipeline must not hold its locks
             "default_transaction_isolation": "read committed",
-            "synchronous_commit": address.options.get("synchronous_commit", "on"),
         }
-        pairs = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-        connection.execute(f"SELECT {pairs}")
+        pairs = [f"set_config('{name}', '{value}', false)" for name, value in settings.items()]
+        connection.execute(f"SELECT {', '.join([*pairs, DURABLE])}")
         return connection
 
     def engine(self, pool: Pool) -> Engine:
@@ -112,16 +116,21 @@ class PostgresqlDialect(Dialect):
 
     def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
         """Run commands in one pipeline. A demand that is not met divides by zero, and nothing after it runs."""
-        sent = []
+        sent: list[Any] = []
+        first: list[BaseException] = []
         try:
             with connection.pipeline():
-                cursor = connection.cursor()
-                cursor.execute("BEGIN")
-                for command in commands:
-                    cursor = connection.cursor()
-                    sent.append(cursor)
-                    cursor.execute(_demanding(command.sql) if command.is_demand else command.sql, command.parameters)
-                connection.cursor().execute("COMMIT")
+                try:
+                    connection.cursor().execute("BEGIN")
+                    for command in commands:
+                        sent.append(connection.cursor())
+                        sql = _demanding(command.sql) if command.is_demand else command.sql
+                        sent[-1].execute(sql, command.parameters)
+                    connection.cursor().execute("COMMIT")
+                except psycopg.Error as error:  # kept, since psycopg logs one that leaves the block
+                    first.append(error)
+            if first:
+                raise first[0]
         except (failures.DivisionByZero, psycopg.IntegrityError) as error:
             connection.execute("ROLLBACK")
             done = sum(cursor.pgresult is not None for cursor in sent)
