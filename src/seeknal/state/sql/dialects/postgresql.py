@@ -117,7 +117,7 @@ class PostgresqlDialect(Dialect):
     def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
         """Run commands in one pipeline. A demand that is not met divides by zero, and nothing after it runs."""
         sent: list[Any] = []
-        first: list[BaseException] = []
+        first: list[psycopg.Error] = []
         try:
             with connection.pipeline():
                 try:
@@ -129,17 +129,18 @@ class PostgresqlDialect(Dialect):
                     connection.cursor().execute("COMMIT")
                 except psycopg.Error as error:  # kept, since psycopg logs one that leaves the block
                     first.append(error)
-            if first:
-                raise first[0]
-        except (failures.DivisionByZero, psycopg.IntegrityError) as error:
-            connection.execute("ROLLBACK")
-            done = sum(cursor.pgresult is not None for cursor in sent)
-            raise RefusedError(done) from error
+        except psycopg.Error as error:
+            first.append(error)
         except BaseException:
+            connection.close()  # interrupted: what comes next on this connection would not be ours
+            raise
+        if first:
             if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
                 with contextlib.suppress(psycopg.Error):  # what went wrong first is what is told
                     connection.execute("ROLLBACK")
-            raise
+            if isinstance(first[0], failures.DivisionByZero | psycopg.IntegrityError):
+                raise RefusedError(sum(cursor.pgresult is not None for cursor in sent)) from first[0]
+            raise first[0]
         return [cursor.fetchall() for cursor, command in zip(sent, commands, strict=True) if command.is_asked]
 
     def classify(self, error: Exception, location: str, committing: bool) -> StateBackendError:
