@@ -133,7 +133,7 @@ def of_unreadable(lost: Lost) -> DatabaseError:
 
 def _known(error: ServerError, lost: Lost) -> type[DatabaseError] | None:
     code = error.code or ""
-    if code == "SQLITE_IOERR" and lost is OutcomeUnknownError:
+    if lost is OutcomeUnknownError and (code == "SQLITE_IOERR" or (code in _VAGUE and "disk I/O" in error.message)):
         return lost  # a commit whose last write failed may be found whole when the log is read again
     if code not in _VAGUE:
         return _CODES.get(code)

@@ -16,6 +16,7 @@ from seeknal.state.sql.libsql.classify import Lost
 from seeknal.state.sql.libsql.cursor import Cursor
 from seeknal.state.sql.libsql.endpoint import Endpoint
 from seeknal.state.sql.libsql.errors import (
+    DataError,
     NotSupportedError,
     OperationalError,
     OutcomeUnknownError,
@@ -101,8 +102,8 @@ class Connection:
         Args:
             statements: SQL and parameters, in order; none begins or ends a transaction.
             demands: The statements that must touch a row, or return one if they are a SELECT.
-            read_only: Take no lock. All statements see one state of the database, and it is that of the primary,
-                even if a replica is asked.
+            read_only: Take no lock, as if all statements were SELECTs. They see one state of the database, and
+                it is that of the primary, even if a replica is asked.
 
         Raises:
             UnmetDemandError: A demand was not met. Nothing was changed; ``step`` names the statement.
@@ -149,9 +150,11 @@ class Connection:
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> Result:
         """Run one statement, in the open transaction or by itself.
 
+        By itself, a statement that reads may be answered by a replica from what it has; `batch` asks the primary.
+
         Raises:
             TransactionLostError: The transaction is over, by this statement or an earlier one.
-            OutcomeUnknownError: The answer was lost and the statement commits itself.
+            OutcomeUnknownError: The statement commits itself, and its answer was lost, or is too large to be sent.
             DatabaseError: The statement was refused; a transaction is rolled back with it.
         """
         self.require_open()
@@ -205,10 +208,15 @@ class Connection:
             raise NotSupportedError("a savepoint needs a transaction: BEGIN it first")
         lost: Lost = UnavailableError if is_read(sql) else OutcomeUnknownError
         steps = [*self._before, Step(statement(sql, parameters))]
-        answer = self._client.run(steps, lost)
-        for error in answer.errors:
-            if error is not None:
-                raise classify.of_server(error, lost, step=0)
+        try:
+            answer = self._client.run(steps, lost)
+        except DataError as error:
+            if error.code == "RESPONSE_TOO_LARGE" and lost is OutcomeUnknownError:
+                raise OutcomeUnknownError(f"{error}: what it tells of is done", code=error.code) from error
+            raise
+        for refused in answer.errors:
+            if refused is not None:
+                raise classify.of_server(refused, lost, step=0)
         if is_setting(sql):  # of the stream, which ends here
             self._before = [Step(Statement(sql))]
         return answer.results[-1] or _NOTHING

@@ -21,7 +21,7 @@ SCHEMES = {
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
-_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SHOWABLE_NAME = re.compile(r"[A-Za-z_-]{1,20}")
 _ENCODE = "Percent-encode the token, or pass it in TURSO_AUTH_TOKEN and leave it out of the URL."
 _FORM = "Write it like libsql://host?authToken=TOKEN."
@@ -132,7 +132,7 @@ def _address(parts: SplitResult) -> tuple[str, str]:
         raise InvalidStateUrlError("the libSQL URL names no host", hint=_FORM)
     if not _HOST_NAME.fullmatch(host) and not _is_ip_address(host):
         raise InvalidStateUrlError(
-            "the host of the libSQL URL has a character that a host cannot have",
+            "the host of the libSQL URL is not the name of one",
             hint="Write an international name in its ASCII form, which begins with xn--.",
         )
     return host, "" if port is None else f":{port}"

@@ -1,8 +1,8 @@
 """Hrana over HTTP: one batch of statements, one request, one answer.
 
 Source: the specification of Hrana 3 in the repository of libSQL. What is observed only: numbers travel as decimal
-strings, binary text comes back without padding, an infinity comes back as a null, and ``is_autocommit`` in a
-condition is known to ``/v3`` only.
+strings, binary text comes back without padding, an infinity comes back as a null without its sign, and
+``is_autocommit`` in a condition is known to ``/v3`` only.
 """
 
 from __future__ import annotations
@@ -170,19 +170,13 @@ class HranaClient:
         requests: list[object] = [{"type": "batch", "batch": {"steps": steps}}]
         pipeline = self._post(requests if keep_open else [*requests, {"type": "close"}], stream, lost)
         kept = self._next(pipeline, stream)
-        outcome = pipeline.results[0] if pipeline.results else None
-        if outcome is not None and outcome.error is not None:
+        try:
+            results, errors = _read(pipeline, len(steps), lost)
+        except DatabaseError:
             if kept is not None:
                 self.abandon(kept)
-            raise classify.of_server(outcome.error, lost)
-        batch = outcome.response.result if outcome is not None and outcome.response is not None else None
-        if batch is None or len(batch.step_results) != len(steps) or len(batch.step_errors) != len(steps):
-            raise classify.of_unreadable(lost)
-        try:
-            results = [None if result is None else _result(result) for result in batch.step_results]
-        except ValueError as error:
-            raise classify.of_unreadable(lost) from error
-        return Answer(results, batch.step_errors, kept)
+            raise
+        return Answer(results, errors, kept)
 
     def abandon(self, stream: Stream) -> None:
         """Have a stream closed and its transaction rolled back; if nobody answers, the server does so by itself."""
@@ -207,6 +201,8 @@ class HranaClient:
             answer = self._client().post(f"{url}/v3/pipeline", content=body, timeout=timeout)
         except httpx.HTTPError as error:
             raise classify.of_transport(error, lost) from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise EndpointError("the host is not the name of one") from error
         if answer.status_code != 200:
             raise classify.of_status(answer.status_code, self._without_token(answer.content), lost)
         try:
@@ -226,10 +222,11 @@ class HranaClient:
         if self._endpoint.token is not None:
             headers["Authorization"] = f"Bearer {self._endpoint.token}"
         local = self._endpoint.is_loopback
+        without_tls = local and self._endpoint.url.startswith("http:")
         try:
             return httpx.Client(
                 headers=headers,
-                verify=False if self._endpoint.url.startswith("http:") and local else _tls_settings(),
+                verify=not without_tls and _tls_settings(),  # to read certificates that nobody asks for takes 37 ms
                 follow_redirects=False,  # the token would follow them
                 trust_env=not local,  # which is about proxies; the certificates of the environment are always trusted
             )
@@ -291,6 +288,20 @@ def cell(value: object) -> Cell:
 
 
 _NULL = Cell("null")
+
+
+def _read(pipeline: _Pipeline, steps: int, lost: Lost) -> tuple[list[Result | None], list[ServerError | None]]:
+    outcome = pipeline.results[0] if pipeline.results else None
+    if outcome is not None and outcome.error is not None:
+        raise classify.of_server(outcome.error, lost)
+    batch = outcome.response.result if outcome is not None and outcome.response is not None else None
+    if batch is None or len(batch.step_results) != steps or len(batch.step_errors) != steps:
+        raise classify.of_unreadable(lost)
+    try:
+        results = [None if result is None else _result(result) for result in batch.step_results]
+    except ValueError as error:
+        raise classify.of_unreadable(lost) from error
+    return results, batch.step_errors
 
 
 def _value(cell: Cell) -> Any:
