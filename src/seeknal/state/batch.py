@@ -77,12 +77,15 @@ class Batch(Changes, kw_only=True):
     Attributes:
         run_versions: The version each run must stand at; 0 is "no such run".
         node_versions: The same for node states.
+        node_sequences: The sequences of those that were read, or written before by the same instance. A version
+            begins again when a record is deleted and made anew, a sequence of most stores does not.
         runs_needed: Runs that must exist.
         leases: Leases that must still be held.
     """
 
     run_versions: dict[str, int] = {}
     node_versions: dict[NodeKey, int] = {}
+    node_sequences: dict[NodeKey, int] = {}
     runs_needed: set[str] = set()
     leases: list[Lease] = []
 

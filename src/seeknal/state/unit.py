@@ -305,6 +305,7 @@ class UnitOfWork:
             freed_runs=sorted(frame.freed),
             run_versions={run_id: run.version if (run := self._base_runs.get(run_id)) else 0 for run_id in frame.runs},
             node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key in guarded},
+            node_sequences={key: base.sequence for key in guarded if (base := self._base_nodes.get(key))},
             runs_needed=frame.needed - created - gone,
             leases=frame.leases,
         )

@@ -188,15 +188,14 @@ class DatabaseStateBackend(RecordStateBackend):
     def commit(self, batch: Batch) -> Sequences:
         """Apply a batch in one transaction if its guards hold."""
         database = self._open
-        seen = {key: state.sequence for key in batch.node_versions if (state := self._written.get(key))}
         for state in batch.nodes:
             self._written.pop((state.run_id, state.node_id), None)
         if database.dialect.writes_alone and is_one_transition(batch):
-            given = self._write_alone(batch, seen)
+            given = self._write_alone(batch)
             if given is not None:
                 return given
             # A guard does not hold: the long way finds out which one, and says so.
-        plan = Plan(batch, seen, database.target, database.location, self.clock)
+        plan = Plan(batch, database.target, database.location, self.clock)
         try:
             given = database.commit(
                 lambda raw, op_id: plan.given(database.run(raw, plan.steps(op_id))), plan.given_by_number
@@ -208,16 +207,14 @@ class DatabaseStateBackend(RecordStateBackend):
         self._remember(batch, given)
         return given
 
-    def _write_alone(self, batch: Batch, seen: dict[NodeKey, int]) -> Sequences | None:
+    def _write_alone(self, batch: Batch) -> Sequences | None:
         """Write one node state in one statement, or return ``None`` if a guard does not hold."""
         database, state = self._open, batch.nodes[0]
         key = (state.run_id, state.node_id)
-        expected = batch.node_versions[key]
+        expected, seen = batch.node_versions[key], batch.node_sequences.get(key, 0)
 
         def attempt(raw: Any, op_id: int) -> int | None:
-            return database.alone(
-                raw, lambda session: nodes.transition(session, state, expected, seen.get(key, 0), op_id)
-            )
+            return database.alone(raw, lambda session: nodes.transition(session, state, expected, seen, op_id))
 
         sequence = database.commit(attempt, first_of)
         if sequence is None:

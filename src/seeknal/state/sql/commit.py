@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seeknal.clock import Clock
-from seeknal.state.batch import Batch, NodeKey, Sequences
+from seeknal.state.batch import Batch, Sequences
 from seeknal.state.sql import intervals, leases, nodes, receipts, runs
 from seeknal.state.sql.dialects.base import Rows
 from seeknal.state.sql.sequences import SPAN
@@ -42,15 +42,13 @@ class Plan:
 
     Args:
         batch: What is to be committed.
-        seen: Sequences of node states, where they are known to be those that the batch follows upon.
         target: The store.
         location: The store, in words.
         clock: What a store of one machine measures leases by.
     """
 
-    def __init__(self, batch: Batch, seen: dict[NodeKey, int], target: Target, location: str, clock: Clock) -> None:
+    def __init__(self, batch: Batch, target: Target, location: str, clock: Clock) -> None:
         self._batch = batch
-        self._seen = seen
         self._target = target
         self._location = location
         self._clock = clock
@@ -105,7 +103,7 @@ class Plan:
                 steps.append(runs.guard_step(run_id, expected))
         for key, expected in sorted(batch.node_versions.items()):
             if key[0] in deleted or key not in guarded_by_write:
-                steps.append(nodes.guard_step(key, expected))
+                steps.append(nodes.guard_step(key, expected, batch.node_sequences.get(key, 0)))
         for run_id in batch.deleted_runs:
             steps += [Step(nodes.DELETE_OF_RUN, {"key": run_id}), Step(runs.DELETE, {"key": run_id})]
         for nth, run in enumerate(batch.runs, 1):
@@ -118,13 +116,15 @@ class Plan:
         deleted = set(batch.deleted_runs)
         steps = []
         for run_id, node_id in batch.deleted_nodes:
-            if (run_id, node_id) in batch.node_versions:
-                steps.append(nodes.guard_step((run_id, node_id), batch.node_versions[run_id, node_id]))
+            key = (run_id, node_id)
+            if key in batch.node_versions:
+                seen = batch.node_sequences.get(key, 0)
+                steps.append(nodes.guard_step(key, batch.node_versions[key], seen))
             steps.append(Step(nodes.DELETE, {"key": run_id, "node_key": node_id}))
         for nth, state in enumerate(batch.nodes, 1 + len(batch.runs)):
             key = (state.run_id, state.node_id)
             expected = 0 if state.run_id in deleted else batch.node_versions.get(key)
-            steps.append(nodes.write_step(state, expected, self._seen.get(key, 0), op_id, nth))
+            steps.append(nodes.write_step(state, expected, batch.node_sequences.get(key, 0), op_id, nth))
         return steps
 
     def _raised_numbers(self) -> Sequence[Step]:

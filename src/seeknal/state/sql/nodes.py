@@ -207,9 +207,9 @@ def write_step(state: NodeState, expected: int | None, seen: int, op_id: int, nt
     return Step(CHANGE if expected else CREATE, params, lambda session: stale_node(session, key, expected))
 
 
-def guard_step(key: NodeKey, expected: int) -> Step:
-    """Return the step that demands a version of a state, 0 being "no record"."""
-    params = {"key": key[0], "node_key": key[1], "expected": expected, "seen": 0}
+def guard_step(key: NodeKey, expected: int, seen: int) -> Step:
+    """Return the step that demands the state that was seen, version 0 being "no record"."""
+    params = {"key": key[0], "node_key": key[1], "expected": expected, "seen": seen}
     return Step(STANDS_AT if expected else IS_ABSENT, params, lambda session: stale_node(session, key, expected))
 
 
