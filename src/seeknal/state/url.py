@@ -19,7 +19,8 @@ def redact(url: str) -> str:
     Everything up to the last ``@`` may belong to the user part: a password may hold any character. All of the user
     part of a libSQL or HTTP URL is a token. Never raises: what cannot be read is masked too.
     """
-    is_token = is_libsql(url)
+    # ``name:secret@host``, without a scheme: what looks like the scheme is the user's name.
+    is_token = is_libsql(url) or (":" in url.partition("@")[0] and "//" not in url.partition("@")[0])
     masked = _USER_INFO.sub(lambda found: found[1] + _masked_user(found[2], is_token), url)
     return _PARAMETER.sub(
         lambda found: found[0] if found[2].lower() in PUBLIC_PARAMETERS else f"{found[1]}{found[2]}={MASK}", masked

@@ -122,14 +122,21 @@ def _path_in(url: str, rest: str) -> Path:
 
 
 def _postgresql(url: str) -> Address:
-    parts = _split(url)
-    if not parts.path.strip("/"):
+    try:
+        database = urlsplit(url).path.strip("/")  # nothing else is looked at: libpq also takes several hosts
+    except ValueError:
+        raise _unreadable(url) from None
+    if not database:
         raise InvalidStateUrlError(f"{redact(url)!r} names no database", hint="Add /NAME to the URL.")
     return Address("postgresql", redact(url), url=url)
 
 
 def _mysql(url: str) -> Address:
-    parts = _split(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 3306
+    except ValueError:
+        raise _unreadable(url) from None
     database = unquote(parts.path.strip("/"))
     if not database or "/" in database:
         raise InvalidStateUrlError(f"{redact(url)!r} names no database", hint="Add /NAME to the URL.")
@@ -138,7 +145,7 @@ def _mysql(url: str) -> Address:
         "user": unquote(parts.username or ""),
         "password": unquote(parts.password or ""),
         "database": database,
-        "port": parts.port or 3306,
+        "port": port,
     }
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         known = name in _MYSQL_OPTIONS and (name != "ssl_mode" or value.lower() in SSL_MODES)
@@ -160,12 +167,7 @@ def _libsql(url: str, token: str | None) -> Address:
     return Address("libsql", found.url, options={"endpoint": found})
 
 
-def _split(url: str) -> Any:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - reads it
-    except ValueError:
-        raise InvalidStateUrlError(
-            f"{redact(url)!r} cannot be read", hint="Percent-encode special characters of the password."
-        ) from None
-    return parts
+def _unreadable(url: str) -> InvalidStateUrlError:
+    return InvalidStateUrlError(
+        f"{redact(url)!r} cannot be read", hint="Percent-encode special characters of the password."
+    )

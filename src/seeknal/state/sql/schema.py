@@ -46,8 +46,9 @@ def prepare(database: Database) -> None:
         CorruptStateError: The file is not a database, or holds something else.
         SchemaVersionError: A newer program wrote it.
     """
-    database.dialect.make_place(database.address)
-    database.read(lambda session: database.dialect.settle(session.cursor))
+    if not database.dialect.is_shared:
+        database.dialect.make_place(database.address)
+        database.read(lambda session: database.dialect.settle(session.cursor))
     found = found_version(database)
     if found != SCHEMA_VERSION:
         collation = text_collation(database)
