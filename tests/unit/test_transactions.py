@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from seeknal.clock import FakeClock
-from seeknal.errors import ConcurrencyError
+from seeknal.errors import ConcurrencyError, StaleVersionError
 from seeknal.state.memory import MemoryStateBackend, MemoryStore
 
 
@@ -59,3 +59,15 @@ def test_cleanup_keeps_a_run_whose_node_succeeds_while_it_looks(pair) -> None:
     report = ours.cleanup(older_than=timedelta(days=30))
     assert "old" in report.kept
     assert ours.get_node_state("old", "node").row_count == 9
+
+
+def test_a_version_that_the_caller_names_wrongly_is_refused_without_waiting(pair) -> None:
+    ours, _ = pair
+    ours.create_run("run")
+    ours.set_node_state("run", "node")
+    before = ours.clock.ticks_us()
+    with pytest.raises(StaleVersionError):
+        ours.set_node_state("run", "node", expected_version=3)
+    with pytest.raises(StaleVersionError):
+        ours.update_run("run", expected_version=3)
+    assert ours.clock.ticks_us() == before

@@ -34,7 +34,14 @@ from seeknal.model.ids import check_id
 from seeknal.model.intervals import as_interval
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus, as_status
-from seeknal.state.batch import IntervalCompleted, IntervalRestated, PartitionCompleted, PartitionRestated, Sequences
+from seeknal.state.batch import (
+    Batch,
+    IntervalCompleted,
+    IntervalRestated,
+    PartitionCompleted,
+    PartitionRestated,
+    Sequences,
+)
 from seeknal.state.lease import Lease
 from seeknal.state.locking import LockVerbs
 from seeknal.state.transaction import BegunTransaction, backoff
@@ -61,6 +68,7 @@ class RecordStateBackend(LockVerbs):
         deadline = self.clock.ticks_us() + self.busy_timeout_ms * 1000
         unit = UnitOfWork(self, single=True, guess=self.guessing())
         for pause in backoff():
+            batch: Batch | None = None
             try:
                 result = change(unit)
                 batch = unit.batch()
@@ -70,8 +78,8 @@ class RecordStateBackend(LockVerbs):
                     # It may be the guess that was wrong: look, and judge by what is there.
                     unit = UnitOfWork(self, single=True)
                     continue
-                if not isinstance(error, StaleVersionError):
-                    raise
+                if batch is None or not isinstance(error, StaleVersionError):
+                    raise  # before there was a batch, it was the version that the caller named
                 # Somebody wrote the record between our read and our commit: read it again, patch again.
                 if self.clock.ticks_us() >= deadline:
                     raise
