@@ -1,9 +1,10 @@
 """Every backend against the memory oracle: the same random program, the same answers after each step."""
 
 import os
-import shutil
 import tempfile
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.conftest import KINDS, available
+from tests.servers.stores import fresh_store
 
 from seeknal.clock import FakeClock
 from seeknal.errors import SeeknalError
@@ -27,6 +30,8 @@ from seeknal.state.testing.factories import everything
 RUNS = ["r", "R", "a/b", "caf\u00e9"]
 NODES = ["n", "N", "../n"]
 NAMES = ("one", "two")
+COST = {"postgresql": 8, "mysql": 8, "libsql": 16}
+"""How many times as long a program takes on a server as on a store of this machine: so many fewer are run."""
 
 sides = st.sampled_from(NAMES)
 runs = st.sampled_from(RUNS)
@@ -79,30 +84,29 @@ class Pair:
 
 
 class Program(RuleBasedStateMachine):
-    open_tested = None  # set by the test: a callable that takes a directory and a clock
+    place = None  # set by the test: gives a clock's store for one example: how to open it, and how its leases age
 
     def __init__(self):
         super().__init__()
-        self.directory = tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         self.clock = FakeClock()
         self.pairs = []
+        self.places = ExitStack()
+        self.open_tested, self.age_leases = self.places.enter_context(type(self).place(self.clock))
 
     @initialize()
     def begin_with_an_empty_store(self):
         store = MemoryStore()
         self.pairs = [
             Pair(lambda: MemoryStateBackend(store, clock=self.clock)),
-            Pair(lambda: type(self).open_tested(self.directory, self.clock)),
+            Pair(self.open_tested),
         ]
 
     def teardown(self):
-        try:
+        with self.places:
             for pair in self.pairs:
                 for name in NAMES:
                     pair.reopen(name)
                     pair.instances[name].close()
-        finally:
-            shutil.rmtree(self.directory)
 
     def both(self, do):
         """Do the same on both pairs; they return the same, or raise the same kind of error."""
@@ -223,6 +227,7 @@ class Program(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([31, 3600, 86_400 * 31]))
     def pass_time(self, seconds):
         self.clock.advance(seconds=seconds)
+        self.age_leases(seconds)
 
     @rule(name=sides, dry_run=st.booleans(), days=st.sampled_from([0, 30]))
     def cleanup(self, name, dry_run, days):
@@ -249,6 +254,20 @@ def plain(value):
     return {name: getattr(value, name) for name in fields if name != "sequence"} if fields else value
 
 
+@contextmanager
+def in_a_directory(opened, clock):
+    """Give a store of this machine, whose leases the clock itself ages."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        yield partial(opened, directory, clock), lambda seconds: None
+
+
+@contextmanager
+def on_a_server(server, clock):
+    """Give a store on a server, whose clock goes its own way."""
+    with fresh_store(server) as store:
+        yield partial(create_state_backend, "database", clock=clock, **store.options), store.age_leases
+
+
 def open_memory(directory, clock):
     stores = open_memory.__dict__.setdefault("stores", {})
     return MemoryStateBackend(stores.setdefault(directory, MemoryStore()), clock=clock)
@@ -266,8 +285,22 @@ def open_sqlite(directory, clock):
     return create_state_backend("database", db_path=f"{directory}/state.db", clock=clock)
 
 
-@pytest.mark.timeout(0 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 120)
+def run_programs(place, examples):
+    machine = type("Program", (Program,), {"place": staticmethod(place)})
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=30))
+
+
+PATIENCE_S = 0 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 120
+
+
+@pytest.mark.timeout(PATIENCE_S)
 @pytest.mark.parametrize("opened", [open_memory, open_file, open_file_that_checkpoints_often, open_sqlite])
 def test_the_backend_does_what_the_oracle_does(opened):
-    machine = type("Program", (Program,), {"open_tested": staticmethod(opened)})
-    run_state_machine_as_test(machine, settings=settings(stateful_step_count=30))
+    run_programs(partial(in_a_directory, opened), settings.default.max_examples)
+
+
+@pytest.mark.timeout(PATIENCE_S)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_backend_does_on_a_server_what_the_oracle_does(kind, request, shared_server):
+    server = available(request, lambda: shared_server(kind))
+    run_programs(partial(on_a_server, server), settings.default.max_examples // COST[kind])
