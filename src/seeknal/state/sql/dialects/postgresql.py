@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -56,6 +57,11 @@ POLL_S = 0.1
 
 KEEPALIVES: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 """A peer that vanished without a word is known within half a minute."""
+
+_failures = itertools.count()
+"""Makes the text of each rollback new to psycopg. It then forgets which statements it has prepared, as it must: those
+of an aborted pipeline, which the server never saw, are among them.
+Source: psycopg's ``PrepareManager``, which looks at the result of a text only when it is new."""
 
 _BUSY = (failures.SerializationFailure, failures.DeadlockDetected, failures.LockNotAvailable)
 _GOING = (failures.AdminShutdown, failures.CrashShutdown, failures.IdleInTransactionSessionTimeout)
@@ -137,7 +143,7 @@ class PostgresqlDialect(Dialect):
         if first:
             if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
                 with contextlib.suppress(psycopg.Error):  # what went wrong first is what is told
-                    connection.execute("ROLLBACK")
+                    connection.execute(f"ROLLBACK -- {next(_failures)}")
             if isinstance(first[0], failures.DivisionByZero | psycopg.IntegrityError):
                 raise RefusedError(sum(cursor.pgresult is not None for cursor in sent)) from first[0]
             raise first[0]
