@@ -25,12 +25,12 @@ def options_of(kind: str, folder: Path) -> dict[str, object]:
     return {"base_path": folder, "checkpoint_bytes": 4000} if kind == "file" else {"db_path": folder / "state.db"}
 
 
-def run_and_kill(kind: str, folder: Path, *, most: int, point: str = "", occurrence: int = 0, after: int = 0) -> int:
+def run_and_kill(
+    kind: str, options: dict[str, object], *, most: int, point: str = "", occurrence: int = 0, after: int = 0
+) -> int:
     """Let a child commit until it kills itself, or until it was heard ``after`` times; return the last number heard."""
     ours, theirs = PROCESSES.Pipe(duplex=False)
-    child = PROCESSES.Process(
-        target=commit_until_killed, args=(kind, options_of(kind, folder), theirs, most, point, occurrence)
-    )
+    child = PROCESSES.Process(target=commit_until_killed, args=(kind, options, theirs, most, point, occurrence))
     child.start()
     theirs.close()
     heard = 0
@@ -66,7 +66,7 @@ def check(kind: str, folder: Path, heard: int) -> None:
 @pytest.mark.parametrize("occurrence", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_file_store_killed_at_a_system_call_keeps_every_promise(point: str, occurrence: int, tmp_path: Path) -> None:
-    heard = run_and_kill("file", tmp_path, most=120, point=point, occurrence=occurrence)
+    heard = run_and_kill("file", options_of("file", tmp_path), most=120, point=point, occurrence=occurrence)
     assert heard < 120, f"{point} was not reached {occurrence} times"
     check("file", tmp_path, heard)
 
@@ -76,7 +76,7 @@ def kill_at_random_moments(kind: str, tmp_path: Path, rounds: int) -> int:
     for number in range(rounds):
         folder = tmp_path / str(number)
         folder.mkdir()
-        heard = run_and_kill(kind, folder, most=2000, after=random.randint(1, 150))
+        heard = run_and_kill(kind, options_of(kind, folder), most=2000, after=random.randint(1, 150))
         check(kind, folder, heard)
         promised += heard
     return promised
@@ -103,7 +103,7 @@ def test_a_file_store_killed_at_every_system_call_keeps_every_promise(point: str
     for occurrence in range(1, 60):
         folder = tmp_path / str(occurrence)
         folder.mkdir()
-        heard = run_and_kill("file", folder, most=400, point=point, occurrence=occurrence)
+        heard = run_and_kill("file", options_of("file", folder), most=400, point=point, occurrence=occurrence)
         check("file", folder, heard)
         promised += heard
     with capsys.disabled():
