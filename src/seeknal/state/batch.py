@@ -81,6 +81,7 @@ class Batch(Changes, kw_only=True):
             begins again when a record is deleted and made anew, a sequence of most stores does not.
         runs_needed: Runs that must exist.
         leases: Leases that must still be held.
+        is_guess: Whether it rests on what somebody else may have changed. If it is refused, nobody asks why.
     """
 
     run_versions: dict[str, int] = {}
@@ -88,6 +89,7 @@ class Batch(Changes, kw_only=True):
     node_sequences: dict[NodeKey, int] = {}
     runs_needed: set[str] = set()
     leases: list[Lease] = []
+    is_guess: bool = False
 
     @property
     def is_empty(self) -> bool:

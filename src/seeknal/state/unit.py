@@ -308,6 +308,7 @@ class UnitOfWork:
             node_sequences={key: base.sequence for key in guarded if (base := self._base_nodes.get(key))},
             runs_needed=frame.needed - created - gone,
             leases=frame.leases,
+            is_guess=self.has_guessed,
         )
 
     def _is_dropped(self, run_id: str) -> bool:

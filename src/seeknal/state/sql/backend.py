@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, ConfigurationError
+from seeknal.model.changes import stale
 from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, NodeKey, Sequences
@@ -17,7 +18,7 @@ from seeknal.state.capabilities import Capability
 from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
-from seeknal.state.sql import intervals, leases, nodes, runs, schema, store
+from seeknal.state.sql import intervals, leases, nodes, receipts, runs, schema, store
 from seeknal.state.sql.address import address_of, table_names
 from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
@@ -26,6 +27,12 @@ from seeknal.state.sql.engine import Database
 from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
 from seeknal.state.store_info import StoreInfo
+from seeknal.state.unit import UnitOfWork
+
+T = TypeVar("T")
+
+HEALTH_MS = 2000
+"""How long a server may take to show that it answers."""
 
 MOST_REMEMBERED = 1000
 """Node states that an instance remembers having written."""
@@ -84,9 +91,10 @@ class DatabaseStateBackend(RecordStateBackend):
         self._check_open()
         if not self._is_ready:
             try:
-                schema.prepare(self._database)
+                with self._database.one_budget():
+                    schema.prepare(self._database)
             except BaseException:
-                self._database.dispose(close=True)
+                self._database.drop_connections()
                 raise
             self._is_ready = True
 
@@ -107,6 +115,11 @@ class DatabaseStateBackend(RecordStateBackend):
         """
         self._check_open()
         return schema.sql_text(self._database.target, schema.text_collation(self._database))
+
+    def close(self) -> None:
+        """Free this instance's locks and release its resources; a server that is away is not waited for long."""
+        self._database.hasten()
+        super().close()
 
     def close_store(self) -> None:
         """Close the connections."""
@@ -134,6 +147,11 @@ class DatabaseStateBackend(RecordStateBackend):
         return self._database
 
     # ---- reading ----
+
+    def health_check(self) -> bool:
+        """Return whether the store answers, within a few seconds."""
+        with self._database.one_budget(HEALTH_MS):
+            return super().health_check()
 
     def read_store(self) -> StoreInfo:
         """Return what the store says of itself."""
@@ -185,8 +203,16 @@ class DatabaseStateBackend(RecordStateBackend):
 
     # ---- writing ----
 
+    def _write(self, change: Callable[[UnitOfWork], T]) -> tuple[T, Sequences]:
+        with self._database.one_budget():  # for what it reads and what it commits, however often
+            return super()._write(change)
+
     def commit(self, batch: Batch) -> Sequences:
         """Apply a batch in one transaction if its guards hold."""
+        with self._database.one_budget():
+            return self._commit(batch)
+
+    def _commit(self, batch: Batch) -> Sequences:
         database = self._open
         for state in batch.nodes:
             self._written.pop((state.run_id, state.node_id), None)
@@ -195,12 +221,16 @@ class DatabaseStateBackend(RecordStateBackend):
             if given is not None:
                 return given
             # A guard does not hold: the long way finds out which one, and says so.
+            if batch.is_guess:
+                raise stale("a node", 0, None)
         plan = Plan(batch, database.target, database.location, self.clock)
         try:
             given = database.commit(
                 lambda raw, op_id: plan.given(database.run(raw, plan.steps(op_id))), plan.given_by_number
             )
         except RefusedError as refused:
+            if batch.is_guess:
+                raise stale("a node", 0, None) from None
             refusal = plan.steps(0)[refused.at].refusal
             assert refusal is not None  # only a step that demands something is refused
             raise database.read(refusal) from None
@@ -248,7 +278,7 @@ class DatabaseStateBackend(RecordStateBackend):
         database = self._open
         steps = [*leases.grant_steps(key, owner, ttl_ms, self.clock), store.current_step(database.location)]
         try:
-            (rows,), _ = database.repeat(steps)
+            (rows,) = database.repeat(steps)
         except RefusedError as refused:
             refusal = steps[refused.at].refusal
             assert refusal is not None
@@ -256,19 +286,34 @@ class DatabaseStateBackend(RecordStateBackend):
         return leases.holder(rows[0])
 
     def renew_lock(self, lease: Lease, ttl_ms: int) -> bool:
-        """Extend a lease that is still held."""
-        (rows,), _ = self._open.repeat(leases.renew_steps(lease, ttl_ms, self.clock))
+        """Extend a lease that is still held; the next one's turn comes in time, also where a server is away."""
+        with self._database.one_budget(ttl_ms // 3):
+            (rows,) = self._open.repeat(leases.renew_steps(lease, ttl_ms, self.clock))
         return bool(rows)
 
     def free_lock(self, lease: Lease) -> bool:
         """End a lease."""
-        (stood, now), is_repeated = self._open.repeat(leases.free_steps(lease, self.clock))
-        # If the first answer was lost, the second one finds it ended by the first: nobody else was granted it since.
-        return bool(stood) or (is_repeated and leases.was_ended(now, lease.owner, ""))
+        return self._end_lease(lease, "")
 
     def seize_lock(self, key: LockKey, reason: str) -> LockInfo | None:
-        """End whatever lease holds a key."""
-        (stood, now), is_repeated = self._open.repeat(leases.seize_steps(key, reason, self.clock))
-        if not stood and is_repeated and leases.was_ended(now, None, reason):
-            return leases.holder(now[0])
-        return leases.holder(stood[0]) if stood else None
+        """End whatever lease holds a key: the one that was found, even if the request should come late."""
+        database = self._open
+        with database.one_budget():
+            while holder := database.read(lambda session: leases.read_holder(session, key, self.clock)):
+                if self._end_lease(Lease(*key, holder.token, holder.owner), reason):
+                    break
+        return holder
+
+    def _end_lease(self, lease: Lease, reason: str) -> bool:
+        """End a lease once; return whether it was held."""
+        database = self._open
+        steps = leases.end_steps(lease, reason, self.clock)
+
+        def attempt(raw: Any, op_id: int) -> None:
+            database.run(raw, [*([receipts.leave_step(op_id)] if op_id else []), *steps])
+
+        try:
+            database.commit(attempt, lambda _: None)
+        except RefusedError:
+            return False
+        return True

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Pool, PoolProxiedConnection, QueuePool
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from seeknal.clock import Clock
-from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError, StateBackendError
+from seeknal.errors import (
+    BackendUnavailableError,
+    CommitUnknownError,
+    CorruptStateError,
+    SeeknalError,
+)
 from seeknal.state.sql import receipts
 from seeknal.state.sql.address import Address
+from seeknal.state.sql.connections import Connections
 from seeknal.state.sql.dialects.base import BusyError, Command, DisconnectedError, Limits, RefusedError, Rows
 from seeknal.state.sql.gate import Gate
 from seeknal.state.sql.statements import Session, Step, Target
@@ -22,7 +29,7 @@ from seeknal.state.transaction import backoff
 
 T = TypeVar("T")
 
-LEAST_ANSWER_S = 1.0
+LEAST_ANSWER_S = 2.0
 """An answer over a network is waited for at least so long, however short the caller's budget is."""
 
 MOST_CONNECT_S = 5.0
@@ -30,9 +37,23 @@ ATTEMPTS = 3
 """Into how many attempts the budget is cut, so that a connection that went silent is given up while there is time
 left to ask on another one."""
 
-_inherited: list[tuple[Pool, list[PoolProxiedConnection]]] = []
-"""Pools and connections of a parent process. Closing a SQLite connection in a forked child would drop locks and
-files of the parent; closing one to a server would end the parent's session."""
+FAREWELL_MS = 3000
+"""How long an instance that is closed goes on waiting for a server, for all that it still has to say."""
+
+
+class Kind(Enum):
+    """What a call asks of a server."""
+
+    READ = auto()
+    REPEATABLE = auto()
+    ONCE = auto()
+
+
+class _Local(threading.local):
+    """What the calls of one thread share: until when they may wait, and for how long at a time."""
+
+    deadline: int | None = None
+    limits: Limits | None = None
 
 
 class Database:
@@ -51,49 +72,63 @@ class Database:
         self.target = target
         self.dialect = target.dialect
         self._clock = clock
-        self._budget_us = budget_ms * 1000
-        answer_s = max(LEAST_ANSWER_S, budget_ms / 1000 / ATTEMPTS)
-        lock_ms = max(1, round(answer_s * 750)) if self.dialect.is_shared else budget_ms
-        self._limits = Limits(min(MOST_CONNECT_S, answer_s), answer_s, lock_ms)
-        self._acknowledged = receipts.Acknowledged()
-        self._is_disposed = False
+        self._budget_ms = budget_ms
+        self._limits = self._limits_of(budget_ms)
+        self._local = _Local()
+        self._end_us: int | None = None
         self._was_reached = not self.dialect.is_shared
         self._begin_anew()
 
+    def _limits_of(self, budget_ms: float) -> Limits:
+        """Return how long one attempt of a call with this budget may wait."""
+        answer_s = max(LEAST_ANSWER_S, budget_ms / 1000 / ATTEMPTS)
+        lock_ms = max(1, round(answer_s * 750)) if self.dialect.is_shared else round(budget_ms)
+        return Limits(min(MOST_CONNECT_S, answer_s), answer_s, lock_ms)
+
     def _begin_anew(self) -> None:
         """Have no connections, and nobody inside."""
-        self._pool = QueuePool(
-            lambda: self.dialect.connect(self.address, self._limits),
-            pool_size=self.dialect.connections,
-            max_overflow=-1,
-            use_lifo=True,  # the connection used last still has the pages in its cache
-            reset_on_return=None,  # a transaction never outlives the call that began it
-        )
-        self._engine: Engine | None = None
-        self._at_hand: list[PoolProxiedConnection] = []
+        self._connections = Connections(self.dialect, self.address, self._limits)
         self._gate = Gate()
+        self._acknowledged = receipts.Acknowledged()
         # As many at once as the server shall see of one process; a file has no such limit.
-        bounded = self.dialect.is_shared
-        self._places: Any = threading.BoundedSemaphore(self.dialect.connections) if bounded else nullcontext()
+        self._places = threading.BoundedSemaphore(self.dialect.connections)
 
     # ---- what a store does with its database ----
 
+    @contextmanager
+    def one_budget(self, most_ms: int | None = None) -> Iterator[None]:
+        """Let all that this thread asks for in a block wait for one budget together, or for less than that."""
+        local = self._local
+        outer = (local.deadline, local.limits)
+        if most_ms is not None and most_ms < self._budget_ms:
+            local.limits = self._limits_of(most_ms)
+            ours = self._clock.ticks_us() + most_ms * 1000
+        else:
+            ours = self._clock.ticks_us() + self._budget_ms * 1000
+        local.deadline = ours if outer[0] is None else min(ours, outer[0])
+        try:
+            yield
+        finally:
+            local.deadline, local.limits = outer
+
     def read(self, work: Callable[[Session], T]) -> T:
         """Return what ``work`` reads: one statement sees one state of the store and waits for no writer."""
-        return self._patiently(lambda: self._once(lambda raw: work(self._session(raw)), False), self._deadline())
+        deadline = self._deadline()
+        return self._patiently(lambda: self._once(lambda raw: work(self._session(raw)), deadline), deadline)
 
-    def repeat(self, steps: Sequence[Step]) -> tuple[list[Rows], bool]:
-        """Run a transaction that may run twice; return the rows that were asked, and whether it perhaps did.
+    def repeat(self, steps: Sequence[Step]) -> list[Rows]:
+        """Run a transaction that may run twice; return the rows that were asked.
 
         Raises:
             RefusedError: A demand was not met.
             CommitUnknownError: It perhaps ran, and within the budget no answer was to be had.
         """
+        deadline = self._deadline()
         doubts: list[CommitUnknownError] = []
 
         def once() -> list[Rows]:
             try:
-                return self._once(lambda raw: self.dialect.run(raw, self._commands(steps)), True)
+                return self._once(lambda raw: self.run(raw, steps), deadline, Kind.REPEATABLE)
             except CommitUnknownError as error:
                 if not self.dialect.is_shared:
                     raise
@@ -101,8 +136,8 @@ class Database:
                 raise DisconnectedError(str(error), hint=error.hint) from error
 
         try:
-            return self._patiently(once, self._deadline()), bool(doubts)
-        except BackendUnavailableError:
+            return self._patiently(once, deadline)
+        except SeeknalError:
             if doubts:
                 raise doubts[-1] from None
             raise
@@ -123,7 +158,7 @@ class Database:
         def once() -> T:
             op_id = receipts.new_op_id() if self.dialect.is_shared else 0
             try:
-                result = self._once(lambda raw: attempt(raw, op_id), True)
+                result = self._once(lambda raw: attempt(raw, op_id), deadline, Kind.ONCE)
             except CommitUnknownError as error:
                 if not self.dialect.is_shared:
                     raise
@@ -134,7 +169,7 @@ class Database:
                     ) from error
                 result = applied(number)
             if op_id:
-                self._acknowledge(op_id)
+                self._acknowledge(self._acknowledged.add(op_id), deadline)
             return result
 
         return self._patiently(once, deadline)
@@ -149,31 +184,35 @@ class Database:
 
     def change_schema(self, work: Callable[[Connection], None]) -> None:
         """Run ``work`` on a SQLAlchemy connection, while nobody else changes the schema of this store."""
+        tables = self.target.tables
 
         def step(_: Any) -> None:
-            if self._engine is None:
-                self._engine = self.dialect.engine(self._pool)
-            with self._engine.connect() as connection, self.dialect.changing(connection, self.target.tables):
+            with self._connections.engine.connect() as connection, self.dialect.changing(connection, tables):
                 work(connection)
 
-        self._patiently(lambda: self._once(step, False), self._deadline())
+        deadline = self._deadline()
+        self._patiently(lambda: self._once(step, deadline), deadline)
 
     # ---- its life ----
 
+    def hasten(self) -> None:
+        """Let nobody wait much longer: the calls that wait now, and those that say goodbye."""
+        if self.dialect.is_shared and self._end_us is None:
+            self._end_us = self._clock.ticks_us() + FAREWELL_MS * 1000
+
+    def drop_connections(self) -> None:
+        """Close the connections that nobody uses."""
+        self._connections.drop()
+
     def dispose(self, *, close: bool) -> None:
-        """Drop all connections; without ``close`` they are only forgotten, since they belong to a parent process."""
+        """Drop all connections for good; without ``close`` forget them, since they belong to a parent process."""
         if not close:
-            _inherited.append((self._pool, self._at_hand))
+            self._connections.leave()
             self._begin_anew()
             return
-        if self._was_reached and not self._is_disposed:
-            steps = self._acknowledged.take()
-            if steps:
-                with suppress(StateBackendError):  # housekeeping, as in `acknowledge`; the store may be gone by now
-                    self._once(lambda raw: self.dialect.run(raw, self._commands(steps)), True)
-        self._is_disposed = True
-        self._drop_at_hand()
-        self._pool.dispose()
+        if self._was_reached:
+            self._acknowledge(self._acknowledged.take(), self._deadline())
+        self._connections.end()
 
     def prepare_fork(self) -> None:
         """Wait until nobody uses a connection and let nobody begin to; close those of a file.
@@ -184,14 +223,13 @@ class Database:
         """
         self._gate.shut()
         if not self.dialect.is_shared:
-            self._drop_at_hand()
-            self._pool.dispose()
+            self._connections.drop()
 
     def resume_after_fork(self) -> None:
         """Go on in the parent."""
         self._gate.open()
 
-    # ---- connections ----
+    # ---- patience ----
 
     def _session(self, raw: Any) -> Session:
         return Session(self.dialect.cursor(raw), self.target)
@@ -199,47 +237,18 @@ class Database:
     def _commands(self, steps: Sequence[Step]) -> list[Command]:
         return [step.command(self.target) for step in steps]
 
-    def _borrow(self) -> PoolProxiedConnection:
-        """Return a connection that nobody uses; the one used last, whose cache is warm.
-
-        Checking it out of the pool and in again for each call would cost a fifth of a transition. The end of a list
-        can be taken and given from any thread.
-        """
-        try:
-            return self._at_hand.pop()
-        except IndexError:
-            return self._pool.connect()
-
-    def _give_back(self, connection: PoolProxiedConnection) -> None:
-        self._at_hand.append(connection)
-        if self._is_disposed:  # meanwhile, by another thread
-            self._drop_at_hand()
-
-    def _drop_at_hand(self) -> None:
-        with suppress(IndexError):  # another thread may take the last one
-            while True:
-                self._at_hand.pop().close()
-
-    def _drop_all(self) -> None:
-        """Drop this connection's idle siblings: what broke it has most likely broken them."""
-        with suppress(IndexError):
-            while True:
-                self._at_hand.pop().invalidate()
-
-    # ---- patience ----
-
-    def _acknowledge(self, op_id: int) -> None:
-        """Note that the answer to a commit arrived, and now and then remove the receipts of such.
-
-        It is housekeeping: receipts that could not be removed now are, once a million others have followed.
-        """
-        steps = self._acknowledged.add(op_id)
-        if steps:
-            with suppress(BackendUnavailableError, CommitUnknownError):
-                self.repeat(steps)
-
     def _deadline(self) -> int:
-        return self._clock.ticks_us() + self._budget_us
+        deadline = self._local.deadline
+        return self._clock.ticks_us() + self._budget_ms * 1000 if deadline is None else deadline
+
+    def _left_us(self, deadline: int) -> int:
+        end = deadline if self._end_us is None else min(deadline, self._end_us)
+        return end - self._clock.ticks_us()
+
+    def _limits_now(self, left_us: int) -> Limits:
+        """Return how long an attempt may wait that begins now: towards the end of a budget, until that end."""
+        most = self._local.limits or self._limits
+        return most if left_us >= most.answer_s * 1_000_000 else self._limits_of(left_us / 1000 * ATTEMPTS)
 
     def _patiently(self, step: Callable[[], T], deadline: int) -> T:
         try:
@@ -247,9 +256,10 @@ class Database:
         except (BusyError, DisconnectedError) as error:
             last: BackendUnavailableError = error
         for pause in backoff():
-            if self._clock.ticks_us() >= deadline or (isinstance(last, DisconnectedError) and not self._was_reached):
+            left_us = self._left_us(deadline)
+            if left_us <= 0 or (isinstance(last, DisconnectedError) and not self._was_reached):
                 break  # a server that was never reached is not waited for: its address may be wrong
-            self._clock.sleep(pause)
+            self._clock.sleep(min(pause, left_us / 1_000_000))
             try:
                 return step()
             except (BusyError, DisconnectedError) as error:
@@ -258,61 +268,77 @@ class Database:
 
     def _settled(self, op_id: int, lost: CommitUnknownError, deadline: int) -> int | None:
         """Return the number of the receipt of an attempt, or ``None`` if it was not applied and never will be."""
+        steps = receipts.settle_steps(op_id)
 
         def ask() -> tuple[int, int]:
             try:
-                rows = self._once(lambda raw: self.dialect.run(raw, self._commands(receipts.settle_steps(op_id))), True)
-            except CommitUnknownError as error:  # it may run twice
+                rows = self._once(lambda raw: self.run(raw, steps), deadline, Kind.REPEATABLE)
+            except CommitUnknownError as error:
                 raise DisconnectedError(str(error), hint=error.hint) from error
             number, is_void = rows[0][0]
             return number, is_void
 
         try:
             number, is_void = self._patiently(ask, deadline)
-        except BackendUnavailableError as error:
+        except SeeknalError as error:
             raise CommitUnknownError(
                 f"{lost}; nor did it answer since, so the commit may have been applied or not ({error})",
                 hint="Read the records back once it answers again, to see whether they were written.",
             ) from lost
         return None if is_void else number
 
-    def _once(self, work: Callable[[Any], T], committing: bool) -> T:
+    def _acknowledge(self, steps: Sequence[Step], deadline: int) -> None:
+        """Remove the receipts of commits whose answers have arrived, once enough of them have gathered.
+
+        It is housekeeping: receipts that could not be removed now are, once a million others have followed.
+        """
+        if steps:
+            with suppress(SeeknalError):
+                self._once(lambda raw: self.run(raw, steps), deadline, Kind.REPEATABLE)
+
+    def _once(self, work: Callable[[Any], T], deadline: int, kind: Kind = Kind.READ) -> T:
+        """Call ``work`` with a connection, at a place if the server shall see only so many."""
         gate = self._gate
         gate.enter()
         try:
-            with self._places:
-                is_connected = False
-                try:
-                    connection = self._borrow()
-                    is_connected = True
-                    result = work(connection.dbapi_connection)
-                except RefusedError:
-                    self._give_back(connection)
-                    raise
-                except BaseException as error:
-                    typed = self._typed(error, committing and is_connected)
-                    if is_connected:
-                        self._take_out(connection, typed)
-                    if typed is error:
-                        raise
-                    raise typed from error
-                self._give_back(connection)
-                self._was_reached = True
-                return result
+            if not self.dialect.is_shared:
+                return self._connected(work, self._limits, kind)
+            left_us = self._left_us(deadline)
+            if self._end_us is not None and left_us <= 0:
+                raise DisconnectedError(f"{self.location} is being closed", hint="Call nothing after close().")
+            places = self._places
+            if not places.acquire(timeout=max(0.0, left_us / 1_000_000)):
+                raise BusyError(
+                    f"all {self.dialect.connections} connections to {self.location} are in use",
+                    hint="Repeat the call, or raise busy_timeout_ms.",
+                )
+            try:
+                return self._connected(work, self._limits_now(self._left_us(deadline)), kind)
+            finally:
+                places.release()
         finally:
             gate.leave()
 
-    def _take_out(self, connection: PoolProxiedConnection, error: BaseException) -> None:
-        """Part with the connection of a call that failed."""
-        if not self.dialect.is_shared:
-            connection.close()
-            return
-        if isinstance(error, BusyError):
-            self._give_back(connection)  # rolled back, and as good as before
-            return
-        connection.invalidate()
-        if isinstance(error, DisconnectedError | CommitUnknownError):
-            self._drop_all()
+    def _connected(self, work: Callable[[Any], T], limits: Limits, kind: Kind) -> T:
+        """Call ``work`` with a connection that waits so long."""
+        connections, connection = self._connections, None
+        try:
+            connection = connections.borrow(limits, is_exact=kind is Kind.ONCE)
+            result = work(connection.dbapi_connection)
+        except RefusedError:
+            assert connection is not None
+            connections.give_back(connection)
+            raise
+        except BaseException as error:
+            typed = self._typed(error, kind is not Kind.READ and connection is not None)
+            if connection is not None:
+                connections.part_with(connection, typed)
+            if typed is error:
+                raise
+            raise typed from error
+        connections.give_back(connection)
+        self._was_reached = True
+        return result
 
     def _typed(self, error: BaseException, committing: bool) -> BaseException:
         """Return the error that a caller shall see."""

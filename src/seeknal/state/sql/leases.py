@@ -8,7 +8,6 @@ nothing more, so it may be repeated when its answer was lost.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, literal_column, or_, select, update
@@ -100,7 +99,6 @@ def _freed(on: Target, *conditions: ColumnElement[bool]) -> Any:
 
 
 FREE = Statement(lambda on: _freed(on, *_key(on), _is_held(on), _is_mine(on)))
-SEIZE = Statement(lambda on: _freed(on, *_key(on), _is_held(on)))
 FREE_RUN = Statement(lambda on: _freed(on, on.tables.locks.c.run_id == bindparam("key")))
 
 
@@ -112,6 +110,12 @@ def measured(clock: Clock) -> Params:
 def read_held(session: Session, clock: Clock) -> list[LockInfo]:
     """Return the locks that are held now."""
     return [holder(row) for row in session.all(HELD, measured(clock))]
+
+
+def read_holder(session: Session, key: LockKey, clock: Clock) -> LockInfo | None:
+    """Return who holds a lock now."""
+    row = session.one(GET_HELD, _of(key, "", clock))
+    return holder(row) if row else None
 
 
 def grant_steps(key: LockKey, owner: str, ttl_ms: int, clock: Clock) -> list[Step]:
@@ -132,16 +136,10 @@ def renew_steps(lease: Lease, ttl_ms: int, clock: Clock) -> list[Step]:
     return [Step(RENEW, params), Step(GET_MINE, params, is_asked=True)]
 
 
-def free_steps(lease: Lease, clock: Clock) -> list[Step]:
-    """Return the steps that end a lease; the first one is asked whether it stood, the last one how it stands."""
-    params = {**_of(lease.key, lease.owner, clock), "why": ""}
-    return [Step(GET_MINE, params, is_asked=True), Step(FREE, params), Step(GET, params, is_asked=True)]
-
-
-def seize_steps(key: LockKey, reason: str, clock: Clock) -> list[Step]:
-    """Return the steps that end whatever lease holds a key; the first is asked who held it, the last how it stands."""
-    params = {**_of(key, "", clock), "why": reason}
-    return [Step(GET_HELD, params, is_asked=True), Step(SEIZE, params), Step(GET, params, is_asked=True)]
+def end_steps(lease: Lease, reason: str, clock: Clock) -> list[Step]:
+    """Return the steps that end a lease, which they demand to be held."""
+    params = {**_of(lease.key, lease.owner, clock), "why": reason}
+    return [Step(FREE, params, lambda session: lost(lease))]
 
 
 def hold_step(lease: Lease, clock: Clock) -> Step:
@@ -168,11 +166,6 @@ def holder(row: Row) -> LockInfo:
         expires_at=from_us(expires_at_us),
         ttl_ms=ttl_ms,
     )
-
-
-def was_ended(rows: Sequence[Row], owner: str | None, reason: str) -> bool:
-    """Return whether the last lease of a lock, this owner's if one is named, was ended for this reason."""
-    return any(owner in (None, row[4]) and row[-2] == 1 and row[-1] == reason for row in rows)
 
 
 def _of(key: LockKey, owner: str, clock: Clock) -> dict[str, Any]:

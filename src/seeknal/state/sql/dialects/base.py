@@ -166,6 +166,14 @@ class Dialect(ABC):
         cursor: Cursor = connection.cursor()
         return cursor
 
+    def wait_at_most(self, connection: Any, answer_s: float) -> None:
+        """Let a connection wait so long for each answer from now on; sends nothing."""
+        return
+
+    def wait_for_locks(self, connection: Any, lock_ms: int) -> None:
+        """Let the server wait so long for other writers from now on."""
+        return
+
     # ---- transactions ----
 
     @abstractmethod

@@ -69,6 +69,10 @@ class LibsqlDialect(Dialect):
         """Return a connection; nothing is sent yet."""
         return dbapi.connect(address.options["endpoint"], timeout_s=limits.answer_s)
 
+    def wait_at_most(self, connection: Any, answer_s: float) -> None:
+        """Set it for each request."""
+        connection.timeout_s = answer_s
+
     def engine(self, pool: Pool) -> Engine:
         """Return SQLAlchemy's engine."""
         return create_engine(f"sqlite+{NAME}://", pool=pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -60,6 +61,7 @@ _GONE = {
     ER.SERVER_SHUTDOWN,
     ER.NORMAL_SHUTDOWN,
     ER.QUERY_INTERRUPTED,
+    ER.ERROR_DURING_COMMIT,
     _KILLED,
     0,
 }
@@ -104,7 +106,6 @@ class MysqlDialect(Dialect):
 
     def connect(self, address: Address, limits: Limits) -> Any:
         """Connect."""
-        lock_s = max(1, limits.lock_ms // 1000)
         options = dict(address.options)
         files = {name: options.pop(f"ssl_{name}", None) for name in ("ca", "cert", "key")}
         mode = options.pop("ssl_mode", "verify_ca" if any(files.values()) else "preferred")
@@ -122,8 +123,16 @@ class MysqlDialect(Dialect):
             write_timeout=limits.answer_s,
             program_name="seeknal",
             init_command=f"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION sql_mode = '{MODE}', "
-            f"SESSION innodb_lock_wait_timeout = {lock_s}",
+            f"SESSION innodb_lock_wait_timeout = {_seconds(limits.lock_ms)}",
         )
+
+    def wait_at_most(self, connection: Any, answer_s: float) -> None:
+        """Set it for each part of an answer."""
+        connection._read_timeout = connection._write_timeout = answer_s
+
+    def wait_for_locks(self, connection: Any, lock_ms: int) -> None:
+        """Set it for the session, in whole seconds."""
+        connection.query(f"SET SESSION innodb_lock_wait_timeout = {_seconds(lock_ms)}")
 
     def engine(self, pool: Pool) -> Engine:
         """Return SQLAlchemy's engine."""
@@ -134,8 +143,12 @@ class MysqlDialect(Dialect):
         results: list[Rows] = []
         cursor = connection.cursor()
         owners = [index for index, command in enumerate(commands) for _ in _texts(command)]
+        packets = list(_packets(cursor, commands))
+        if len(packets) > 1:
+            # If the rest never arrives, the server must not keep the locks for its eight hours.
+            cursor.execute(f"SET SESSION wait_timeout = {math.ceil(connection._read_timeout)}")
         try:
-            for packet in _packets(cursor, commands):
+            for packet in packets:
                 cursor.execute(packet)
                 results.append(_rows(cursor))
                 while cursor.nextset():
@@ -144,9 +157,11 @@ class MysqlDialect(Dialect):
             if connection.open:
                 with contextlib.suppress(pymysql.Error):  # what went wrong first is what is told
                     cursor.execute("ROLLBACK")
+                    _keep_idle(cursor, packets)
             if isinstance(error, pymysql.IntegrityError) or _code(error) == _UNMET:
                 raise RefusedError(owners[len(results) - 1]) from error  # the first result is that of the beginning
             raise
+        _keep_idle(cursor, packets)
         asked = {index for index, command in enumerate(commands) if command.is_asked}
         return [rows for owner, rows in zip(owners, results[1:-1], strict=True) if owner in asked]
 
@@ -262,6 +277,10 @@ class MysqlDialect(Dialect):
         return False
 
 
+def _seconds(ms: int) -> int:
+    return max(1, ms // 1000)
+
+
 def _probe(right: str, table: Table) -> str:
     """Return a statement that needs a right on a table, and touches no row of it."""
     name, column = f"`{table.name}`", f"`{next(iter(table.c)).name}`"
@@ -293,6 +312,12 @@ def _packets(cursor: Any, commands: Sequence[Command]) -> Iterator[str]:
         texts += [filled, *demand]  # a demand looks at the statement before it, on the same connection
         size += len(filled)
     yield ";".join([*texts, "COMMIT"])
+
+
+def _keep_idle(cursor: Any, packets: Sequence[str]) -> None:
+    """Let a connection wait for its next call as long as any other."""
+    if len(packets) > 1:
+        cursor.execute("SET SESSION wait_timeout = DEFAULT")
 
 
 def _rows(cursor: Any) -> Rows:

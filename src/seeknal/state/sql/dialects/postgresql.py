@@ -52,6 +52,8 @@ ELSE current_setting('synchronous_commit') END, false)"""
 """What was acknowledged is on disk, whatever the server's default is; a stronger one stays.
 Source: https://www.postgresql.org/docs/current/runtime-config-wal.html"""
 
+ISOLATION = "set_config('default_transaction_isolation', 'read committed', false)"
+
 POLL_S = 0.1
 """How often a wait looks for Ctrl-C."""
 
@@ -64,7 +66,12 @@ of an aborted pipeline, which the server never saw, are among them.
 Source: psycopg's ``PrepareManager``, which looks at the result of a text only when it is new."""
 
 _BUSY = (failures.SerializationFailure, failures.DeadlockDetected, failures.LockNotAvailable)
-_GOING = (failures.AdminShutdown, failures.CrashShutdown, failures.IdleInTransactionSessionTimeout)
+_GOING = (
+    failures.AdminShutdown,
+    failures.CrashShutdown,
+    failures.IdleInTransactionSessionTimeout,
+    failures.IdleSessionTimeout,
+)
 _NOT_YET = (failures.CannotConnectNow, failures.TooManyConnections, failures.ReadOnlySqlTransaction)
 _DENIED = (failures.InvalidAuthorizationSpecification, failures.InvalidPassword)
 
@@ -107,14 +114,16 @@ class PostgresqlDialect(Dialect):
             **KEEPALIVES,
         )
         connection.answer_s = limits.answer_s
-        settings = {
-            "lock_timeout": limits.lock_ms,
-            "idle_in_transaction_session_timeout": limits.lock_ms,  # a half-sent pipeline must not hold its locks
-            "default_transaction_isolation": "read committed",
-        }
-        pairs = [f"set_config('{name}', '{value}', false)" for name, value in settings.items()]
-        connection.execute(f"SELECT {', '.join([*pairs, DURABLE])}")
+        connection.execute(f"SELECT {_patience(limits.lock_ms)}, {ISOLATION}, {DURABLE}")
         return connection
+
+    def wait_at_most(self, connection: Any, answer_s: float) -> None:
+        """Set it for each exchange."""
+        connection.answer_s = answer_s
+
+    def wait_for_locks(self, connection: Any, lock_ms: int) -> None:
+        """Set it for the session."""
+        connection.execute(f"SELECT {_patience(lock_ms)}")
 
     def engine(self, pool: Pool) -> Engine:
         """Return SQLAlchemy's engine."""
@@ -169,6 +178,8 @@ class PostgresqlDialect(Dialect):
             )
         if isinstance(error, failures.UndefinedTable | failures.UndefinedColumn | failures.InvalidSchemaName):
             return missing_tables(location, _first_line(error))
+        if isinstance(error, psycopg.IntegrityError):  # outside a transaction, whose steps it refuses
+            return BusyError(f"{location} is busy: {_first_line(error)}", hint="Repeat the call.")
         if isinstance(error, failures.QueryCanceled):
             return BusyError(f"{location} stopped a statement: {_first_line(error)}", hint="Repeat the call.")
         state = getattr(error, "sqlstate", None) or ""
@@ -252,6 +263,12 @@ class PostgresqlDialect(Dialect):
         """
         names = ", ".join(_qualified(table) for table in tables)
         return [text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")]
+
+
+def _patience(lock_ms: int) -> str:
+    """Return what sets how long to wait for locks, and for the rest of a pipeline, which must not hold its own."""
+    names = ("lock_timeout", "idle_in_transaction_session_timeout")
+    return ", ".join(f"set_config('{name}', '{lock_ms}', false)" for name in names)
 
 
 def _qualified(table: Table) -> str:
