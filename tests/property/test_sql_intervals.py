@@ -30,6 +30,9 @@ changes = st.lists(st.tuples(st.booleans(), bounds, st.sampled_from(RUNS)), min_
 commits = st.lists(changes, min_size=1, max_size=6)
 numbers = count()
 
+CHANGES_PER_COMMIT = 5
+"""Enough that commits overlap."""
+
 
 def at(hour):
     return ORIGIN + timedelta(hours=hour)
@@ -133,8 +136,12 @@ def change_with_threads(options, parts):
         backend.initialize()
 
         def change(part):
-            for each in work_in(*part):
-                apply(backend, each)
+            todo = list(work_in(*part))
+            while todo:
+                with backend.transaction():
+                    for each in todo[:CHANGES_PER_COMMIT]:
+                        apply(backend, each)
+                del todo[:CHANGES_PER_COMMIT]
 
         with ThreadPoolExecutor(len(parts)) as threads:
             list(threads.map(change, parts))
