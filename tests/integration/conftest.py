@@ -77,3 +77,8 @@ def far(server_store: ServerStore, through_proxy) -> Iterator[Far]:
 @pytest.fixture
 def private_far(private_store: ServerStore, through_proxy) -> Iterator[Far]:
     yield from far_of(private_store, through_proxy)
+
+
+@pytest.fixture
+def far_libsql(libsql_store: ServerStore, through_proxy) -> Iterator[Far]:
+    yield from far_of(libsql_store, through_proxy)

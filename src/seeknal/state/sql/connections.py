@@ -64,9 +64,8 @@ class Connections:
             is_exact: Whether one that is used again waits so long for other writers, too. To tell the server so
                 takes a request, so this is for what must not be applied after it was given up.
         """
-        try:
-            connection = self._idle.pop()
-        except IndexError:
+        connection = self._idle_one()
+        if connection is None:
             self._local.limits = limits
             connection = self._pool.connect()
         if self._dialect.is_shared:
@@ -76,6 +75,16 @@ class Connections:
                 connection.invalidate()
                 raise
         return connection
+
+    def _idle_one(self) -> PoolProxiedConnection | None:
+        """Return one that nobody uses and that the server has not ended, so that what is sent on it may arrive."""
+        with suppress(IndexError):  # there is none, or another thread took the last one
+            while True:
+                connection = self._idle.pop()
+                if not self._dialect.is_shared or not self._dialect.has_ended(connection.dbapi_connection):
+                    return connection
+                connection.invalidate()
+        return None
 
     def _limit(self, connection: PoolProxiedConnection, limits: Limits, is_exact: bool) -> None:
         raw: Any = connection.dbapi_connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -59,6 +60,13 @@ class RefusedError(Exception):
     def __init__(self, at: int) -> None:
         super().__init__(at)
         self.at = at
+
+
+def is_readable(fileno: int) -> bool:
+    """Return whether a socket on which nothing was asked has something to say: of a database, that it is over."""
+    waiting = select.poll()
+    waiting.register(fileno, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def unreachable(location: str, what: str, committing: bool) -> StateBackendError:
@@ -169,6 +177,10 @@ class Dialect(ABC):
     def wait_at_most(self, connection: Any, answer_s: float) -> None:
         """Let a connection wait so long for each answer from now on; sends nothing."""
         return
+
+    def has_ended(self, connection: Any) -> bool:
+        """Return whether the server is known to have ended an idle connection; asks nobody."""
+        return False
 
     def wait_for_locks(self, connection: Any, lock_ms: int) -> None:
         """Let the server wait so long for other writers from now on."""

@@ -30,6 +30,7 @@ from seeknal.state.sql.dialects.base import (
     Limits,
     RefusedError,
     Rows,
+    is_readable,
     missing_tables,
     refused_statement,
     unreachable,
@@ -129,6 +130,10 @@ class MysqlDialect(Dialect):
     def wait_at_most(self, connection: Any, answer_s: float) -> None:
         """Set it for each part of an answer."""
         connection._read_timeout = connection._write_timeout = answer_s
+
+    def has_ended(self, connection: Any) -> bool:
+        """Look at its socket; TLS may have something to say of its own."""
+        return not connection.open or (not connection._secure and is_readable(connection._sock.fileno()))
 
     def wait_for_locks(self, connection: Any, lock_ms: int) -> None:
         """Set it for the session, in whole seconds."""

@@ -39,6 +39,7 @@ from seeknal.state.sql.dialects.base import (
     Limits,
     RefusedError,
     Rows,
+    is_readable,
     missing_tables,
     refused_statement,
     unreachable,
@@ -120,6 +121,10 @@ class PostgresqlDialect(Dialect):
     def wait_at_most(self, connection: Any, answer_s: float) -> None:
         """Set it for each exchange."""
         connection.answer_s = answer_s
+
+    def has_ended(self, connection: Any) -> bool:
+        """Look at its socket; TLS may have something to say of its own."""
+        return connection.closed or (not connection.pgconn.ssl_in_use and is_readable(connection.fileno()))
 
     def wait_for_locks(self, connection: Any, lock_ms: int) -> None:
         """Set it for the session."""
