@@ -8,10 +8,11 @@ from contextlib import closing, contextmanager
 
 import pytest
 from tests.integration.conftest import DEADLINE_S, Far
+from tests.servers.stores import ServerStore
 
 from seeknal.clock import FakeClock
 from seeknal.errors import BackendUnavailableError, CommitUnknownError, StateBackendError
-from seeknal.state.backend import StateBackend
+from seeknal.state.backend import StateBackend, create_state_backend
 from seeknal.state.sql import receipts
 from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.libsql import dbapi
@@ -129,18 +130,47 @@ def test_a_transaction_waits_for_an_outage_that_is_shorter_than_its_budget(ready
 # ---- cut in the middle ----
 
 
-@pytest.mark.parametrize("how", ["rst", "fin", "silence"])
-def test_a_large_transaction_is_cut_in_its_middle(far: Far, how: str) -> None:
-    far.budget_ms = 12_000
-    far.backend.create_run("run")
-    lost = far.proxy.lose_request(b"here-it-is-cut", how=how)
-    with far.backend.transaction():
+def write_large(backend: StateBackend) -> None:
+    """Commit three megabytes, with a mark in their middle."""
+    with backend.transaction():
         for number in range(30):
             metadata = {"large": f"{number:05}" * 20_000, "mark": "here-it-is-cut" if number == 15 else ""}
-            far.backend.set_node_state("run", f"node{number:02}", metadata=metadata)
+            backend.set_node_state("run", f"node{number:02}", metadata=metadata)
+
+
+@pytest.mark.parametrize("how", ["rst", "fin"])
+def test_a_large_transaction_is_cut_in_its_middle(ready: Far, how: str) -> None:
+    lost = ready.proxy.lose_request(b"here-it-is-cut", how=how)
+    write_large(ready.backend)
     assert lost.count == 1
+    assert versions(ready) == [1] * 30
+    assert ready.beside.get_node_state("run", "node29").metadata["large"] == "00029" * 20_000
+
+
+def test_a_large_transaction_falls_silent_in_its_middle(far: Far) -> None:
+    """Something on the way keeps the server's side alive, so that its keepalives find nothing amiss."""
+    far.budget_ms = 6000
+    far.beside.create_run("run")
+    backend = far.open()
+    far.proxy.lose_request(b"here-it-is-cut", how="silence")
+    if far.kind == "postgresql":
+        with within(6000), pytest.raises(CommitUnknownError):
+            write_large(backend)
+        assert versions(far) == []
+        far.proxy.cut()
+    write_large(backend)
     assert versions(far) == [1] * 30
-    assert far.beside.get_node_state("run", "node29").metadata["large"] == "00029" * 20_000
+
+
+def test_a_postgresql_server_looks_whether_its_client_is_there(postgres_store: ServerStore) -> None:
+    with create_state_backend("database", **postgres_store.options) as backend:
+        backend.initialize()
+
+        def shown(name: str) -> str:
+            return backend._database.read(lambda session: session.cursor.execute(f"SHOW {name}").fetchone()[0])
+
+        found = [shown(f"tcp_keepalives_{name}") for name in ("idle", "interval", "count")]
+    assert found == ["5", "2", "3"]
 
 
 # ---- half-closed, and silent ----

@@ -151,8 +151,9 @@ class Link:
 
     def _on_end(self, direction: Direction) -> None:
         self.pipes[direction].has_ended = True
-        if self._is_silent:
-            self.end("fin")
+        if self._is_silent:  # neither side hears that the other one has gone
+            if all(pipe.has_ended for pipe in self.pipes.values()):
+                self.end("fin")
         elif self._doom is not None:
             self._fall(self._doom)
         else:

@@ -66,6 +66,13 @@ _failures = itertools.count()
 of an aborted pipeline, which the server never saw, are among them.
 Source: psycopg's ``PrepareManager``, which looks at the result of a text only when it is new."""
 
+SERVERS_KEEPALIVES = ", ".join(
+    f"set_config('tcp_keepalives_{name}', '{value}', false)"
+    for name, value in {"idle": 5, "interval": 2, "count": 3}.items()
+)
+"""The server knows it sooner: until then it holds the locks of a pipeline whose rest does not arrive. No other time
+limit of it counts within a pipeline. Source: https://www.postgresql.org/docs/current/runtime-config-connection.html"""
+
 _BUSY = (failures.SerializationFailure, failures.DeadlockDetected, failures.LockNotAvailable)
 _GOING = (
     failures.AdminShutdown,
@@ -115,7 +122,7 @@ class PostgresqlDialect(Dialect):
             **KEEPALIVES,
         )
         connection.answer_s = limits.answer_s
-        connection.execute(f"SELECT {_patience(limits.lock_ms)}, {ISOLATION}, {DURABLE}")
+        connection.execute(f"SELECT {_patience(limits.lock_ms)}, {ISOLATION}, {DURABLE}, {SERVERS_KEEPALIVES}")
         return connection
 
     def wait_at_most(self, connection: Any, answer_s: float) -> None:
@@ -271,7 +278,7 @@ class PostgresqlDialect(Dialect):
 
 
 def _patience(lock_ms: int) -> str:
-    """Return what sets how long to wait for locks, and for the rest of a pipeline, which must not hold its own."""
+    """Return what sets how long to wait for locks, and for the next request within a transaction."""
     names = ("lock_timeout", "idle_in_transaction_session_timeout")
     return ", ".join(f"set_config('{name}', '{lock_ms}', false)" for name in names)
 
