@@ -81,7 +81,12 @@ def report(database: Database) -> SchemaReport:
 
 def found_version(database: Database) -> int:
     """Return the revision of the store; 0 if there is none, or none that was finished."""
-    return database.read(lambda session: _found(session, database.location))
+    try:
+        return database.read(lambda session: _found(session, database.location))
+    except CorruptStateError as error:
+        if isinstance(error.__cause__, database.dialect.driver_error) and "column" in str(error).lower():
+            raise _foreign(database.target, database.location, database.target.tables.store.name) from error
+        raise
 
 
 def missing_rights(database: Database) -> list[str]:
@@ -186,13 +191,21 @@ def _unfinished(connection: Connection, tables: Tables, names: set[str], locatio
 def _check_place(names: set[str], target: Target, location: str) -> None:
     """Raise unless a new store can be made beside these tables."""
     ours = {table.name for table in used_tables(target)}
-    is_a_file = not target.dialect.is_shared and not target.tables.prefix
-    foreign = names if is_a_file else names & ours
-    if not foreign:
-        return
-    raise CorruptStateError(
-        f"{location} is a database of something else: it has tables ({min(foreign)}), but no store",
-        hint="Name another file." if is_a_file else "Name another database, or choose a schema with state_options.",
+    foreign = names if _is_a_file(target) else names & ours
+    if foreign:
+        raise _foreign(target, location, min(foreign))
+
+
+def _is_a_file(target: Target) -> bool:
+    """Return whether a store has the database for itself."""
+    return not target.dialect.is_shared and not target.tables.prefix
+
+
+def _foreign(target: Target, location: str, name: str) -> CorruptStateError:
+    another = "Name another database, or choose a schema with state_options."
+    return CorruptStateError(
+        f"{location} is a database of something else: it has tables ({name}), but no store",
+        hint="Name another file." if _is_a_file(target) else another,
         location=location,
     )
 

@@ -27,17 +27,19 @@ class Tables:
         self.metadata = MetaData(schema=schema)
         self.prefix = prefix
         self.store = self._table("store", _store_columns())
-        self.runs = self._table("runs", _run_columns(), ("sequence",), ("finished_us",))
+        self.runs = self._table("runs", _run_columns(), by_sequence=["sequence"], by_finish=["finished_us"])
         run = ForeignKey(self.runs.c.run_id)
-        self.node_states = self._table("node_states", _node_columns(run), ("node_id", "status", "sequence"))
+        self.node_states = self._table(
+            "node_states", _node_columns(run), by_status=["node_id", "status", "sequence"]
+        )
         self.completed_intervals = self._table("completed_intervals", _interval_columns())
         self.partitions = self._table("partitions", _partition_columns())
         self.locks = self._table("locks", _lock_columns())
         self.receipts = self._table("receipts", _receipt_columns())
         self.worked_nodes = self._table("worked_nodes", [_id("node_id", primary_key=True), _count("changes")])
 
-    def _table(self, name: str, columns: Columns, *indexed: tuple[str, ...]) -> Table:
-        indexes = [Index(f"{self.prefix}{name}_by_{each[-1]}", *each) for each in indexed]
+    def _table(self, name: str, columns: Columns, **indexed: list[str]) -> Table:
+        indexes = [Index(f"{self.prefix}{name}_{how}", *keys) for how, keys in indexed.items()]
         return Table(f"{self.prefix}{name}", self.metadata, *columns, *indexes)
 
 
