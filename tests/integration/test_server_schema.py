@@ -140,18 +140,18 @@ def test_a_table_of_somebody_else_under_one_of_our_names_is_left_alone(own_datab
 def test_a_store_of_a_newer_program_is_refused(server_store) -> None:
     opened(server_store.options).close()
     server_store.run(f"UPDATE {server_store.table('store')} SET schema_version = 99")
-    with create_state_backend("database", **server_store.options) as backend:
-        with pytest.raises(SchemaVersionError, match="newer") as caught:
-            backend.initialize()
+    backend = create_state_backend("database", **server_store.options)
+    with backend, pytest.raises(SchemaVersionError, match="newer") as caught:
+        backend.initialize()
     assert caught.value.found == "99"
 
 
 def test_a_store_that_lost_its_row_is_not_taken_for_a_new_one(server_store) -> None:
     work_once(server_store.options)
     server_store.run(f"DELETE FROM {server_store.table('store')}")
-    with create_state_backend("database", **server_store.options) as backend:
-        with pytest.raises(CorruptStateError, match="lost the row"):
-            backend.initialize()
+    backend = create_state_backend("database", **server_store.options)
+    with backend, pytest.raises(CorruptStateError, match="lost the row"):
+        backend.initialize()
     assert server_store.run(f"SELECT run_id FROM {server_store.table('runs')}") == [("run",)]
 
 

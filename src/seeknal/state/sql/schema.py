@@ -49,7 +49,11 @@ def prepare(database: Database) -> None:
     if not database.dialect.is_shared:
         database.dialect.make_place(database.address)
         database.read(lambda session: database.dialect.settle(session.cursor))
-    found = found_version(database)
+    try:
+        found = found_version(database)
+    except AccessDeniedError:
+        _check_rights(database)  # it says more
+        raise
     if found != SCHEMA_VERSION:
         collation = text_collation(database)
         try:
@@ -59,6 +63,10 @@ def prepare(database: Database) -> None:
             raise AccessDeniedError(
                 f"{database.location} {lacking}, which this user may not change: {error}", hint=SQL_HINT
             ) from error
+    _check_rights(database)
+
+
+def _check_rights(database: Database) -> None:
     missing = missing_rights(database)
     if missing:
         raise AccessDeniedError(
