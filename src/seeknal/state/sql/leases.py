@@ -17,6 +17,7 @@ from seeknal.model.instants import from_us, to_us
 from seeknal.model.records import LockInfo
 from seeknal.state.lease import Lease, LockKey, lost, this_host
 from seeknal.state.sql.statements import Params, Row, Session, Statement, Step, Target
+from seeknal.state.sql.texts import stored
 
 _OWNER: ColumnElement[str] = bindparam("of_owner")
 _TTL_US = bindparam("ttl_us", type_=BigInteger)
@@ -138,7 +139,7 @@ def renew_steps(lease: Lease, ttl_ms: int, clock: Clock) -> list[Step]:
 
 def end_steps(lease: Lease, reason: str, clock: Clock) -> list[Step]:
     """Return the steps that end a lease, which they demand to be held."""
-    params = {**_of(lease.key, lease.owner, clock), "why": reason}
+    params = {**_of(lease.key, lease.owner, clock), "why": stored(reason)}
     return [Step(FREE, params, lambda session: lost(lease))]
 
 
