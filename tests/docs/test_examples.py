@@ -2,7 +2,8 @@
 
 A page is one directory and one Python namespace. ``python`` blocks are executed, ``bash`` blocks run with this
 environment's programs on PATH. Two comments before a block change that: ``<!-- file: PATH -->`` writes it to a file,
-``<!-- not run: REASON -->`` leaves it out.
+``<!-- not run: REASON -->`` leaves it out. A page with a comment ``<!-- server: KIND -->`` runs with variables that
+lead to a place of its own on a real server: what the fixture of that name returns.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,9 @@ MOST_NOT_RUN = 8
 _BLOCK = re.compile(
     r"(?:<!-- (?P<what>file|not run): (?P<value>.+?) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S
 )
+
+
+_SERVER = re.compile(r"^<!-- server: (\w+) -->$", re.M)
 
 
 class Block(NamedTuple):
@@ -63,7 +68,7 @@ def run_python(page: Path, block: Block, namespace: dict[str, object]) -> None:
 
 def run_bash(page: Path, block: Block, directory: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SEEKNAL_", "TURSO_"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SEEKNAL_TEST_")}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text],
         cwd=directory,
@@ -76,13 +81,40 @@ def run_bash(page: Path, block: Block, directory: Path) -> None:
     assert done.returncode == 0, f"{page.name}:{block.line} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.fixture
+def postgresql(shared_store) -> Iterator[dict[str, str]]:
+    """A schema of its own, which is what the search path of the URL leads to."""
+    store = shared_store("postgresql")
+    store.run(f"CREATE SCHEMA {store.schema}")
+    yield {"DATABASE_URL": f"{store.url}?options=-csearch_path%3D{store.schema}"}
+    store.run("DROP SCHEMA IF EXISTS docs_orders CASCADE")  # the one that a page names
+
+
+@pytest.fixture
+def libsql(start_sqld, tmp_path_factory) -> dict[str, str]:
+    """A server of its own that asks for a token, as Turso does."""
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = Ed25519PrivateKey.generate()
+    public = tmp_path_factory.mktemp("jwt") / "public.pem"
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    server = start_sqld(jwt_key_file=public)
+    return {"TURSO_DATABASE_URL": server.url, "TURSO_AUTH_TOKEN": jwt.encode({"a": "rw"}, key, algorithm="EdDSA")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    server = _SERVER.search(page.read_text(encoding="utf-8"))
+    variables = request.getfixturevalue(server[1]) if server else {}
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     for name in list(os.environ):
-        if name.startswith(("SEEKNAL_", "TURSO_")):
+        if name.startswith(("SEEKNAL_", "TURSO_")) and not name.startswith("SEEKNAL_TEST_"):
             monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):
         if not is_run(block):
