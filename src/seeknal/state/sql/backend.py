@@ -232,8 +232,8 @@ class DatabaseStateBackend(RecordStateBackend):
             if batch.is_guess:
                 raise stale("a node", 0, None) from None
             refusal = plan.steps(0)[refused.at].refusal
-            assert refusal is not None  # only a step that demands something is refused
-            raise database.read(refusal) from None
+            # A step that demands nothing is refused by a constraint: somebody else's record came in between.
+            raise database.read(refusal) if refusal else stale("a record of the batch", 0, None) from None
         self._remember(batch, given)
         return given
 
