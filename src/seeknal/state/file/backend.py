@@ -17,7 +17,7 @@ from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.capabilities import Capability
 from seeknal.state.file import durable
-from seeknal.state.file.adopt import adopted
+from seeknal.state.file.adopt import adopted, keep_original
 from seeknal.state.file.documents import FORMAT, Entry, Moved
 from seeknal.state.file.filelock import FileLock
 from seeknal.state.file.layout import Layout
@@ -89,12 +89,13 @@ class FileStateBackend(RecordStateBackend):
         found = view.read()
         if not store.exists():
             # What cannot be taken in is refused before anything is created.
-            taken = None if found is None else adopted(found, self._layout.view, self.clock.now())
+            taken = adopted(found, self._layout, self.clock.now())
             with store.locked():
                 if not store.exists():  # another process may have been first
                     store.create(is_adopting=taken is not None)
         if store.is_adopting():
-            store.adopt(None if found is None else adopted(found, self._layout.view, self.clock.now()))
+            keep_original(self._layout)
+            store.adopt(adopted(found, self._layout, self.clock.now()))
         store.tidy()
         if found is not None and "superseded_by" not in found and store.read(lambda image: image.superseded_by):
             # Its owner put run_state.json.bak back: this store is the current one again.
