@@ -24,6 +24,14 @@ def test_the_default_is_the_file_store(project):
     assert (found.backend, found.options, found.decided_by) == ("file", {"base_path": str(path / "target")}, "default")
 
 
+def test_a_project_file_of_the_published_platform_is_read_and_its_own_keys_stay(project):
+    path = project("name: p\nversion: 1.0.0\nprofile: default\nconfig-version: 1\nstate_backend: file\n")
+    assert load_settings(path, environ={}).backend == "file"
+    edit_project(path, {"state_backend": "database"})
+    text = (path / "seeknal_project.yml").read_text()
+    assert text == "name: p\nversion: 1.0.0\nprofile: default\nconfig-version: 1\nstate_backend: database\n"
+
+
 @pytest.mark.parametrize(
     ("text", "env", "given", "backend", "place"),
     [

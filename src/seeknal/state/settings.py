@@ -27,6 +27,9 @@ from seeknal.state.url import has_secret, is_libsql, redact
 
 PROJECT_FILE = "seeknal_project.yml"
 KEYS = ("name", "version", "state_backend", "database_url", "state_options")
+PLATFORM_KEYS = ("profile", "config-version")
+"""What the project files of the published platform have beside; they are left to it."""
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -166,6 +169,8 @@ def read_project(project: Path) -> dict[str, Any]:
     path = project / PROJECT_FILE
     document: dict[str, Any] = _loaded(path, "safe")
     for key, value in document.items():
+        if key in PLATFORM_KEYS:
+            continue
         if key not in KEYS:
             near = difflib.get_close_matches(str(key), KEYS, n=1)
             raise ConfigurationError(
