@@ -18,6 +18,9 @@ from seeknal.state.sql.tables import Tables
 SCHEMA_VERSION = 1
 """The number of the newest revision in ``migrations/versions``."""
 
+PUBLISHED_TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('run_state', 'node_state')"
+"""Two are there, and no store, where the published platform keeps its state; see `seeknal.state.published`."""
+
 SQL_HINT = "Grant it, or have somebody who may run what `seeknal state schema --sql` prints."
 
 
@@ -48,7 +51,7 @@ def prepare(database: Database) -> None:
     """
     if not database.dialect.is_shared:
         database.dialect.make_place(database.address)
-        database.read(lambda session: database.dialect.settle(session.cursor))
+        database.read(lambda session: _settle(session, database))
     try:
         found = found_version(database)
     except AccessDeniedError:
@@ -73,6 +76,18 @@ def _check_rights(database: Database) -> None:
             f"{database.location} grants this user too little; it lacks {', '.join(missing)}",
             hint="Have these granted, or use another user.",
         )
+
+
+def _settle(session: Session, database: Database) -> None:
+    """Settle a file that is a store or becomes one; one that the published platform keeps is not touched."""
+    session.cursor.execute(PUBLISHED_TABLES)
+    if session.cursor.fetchone()[0] == 2 and not session.target.tables.prefix:  # beside others a store has a prefix
+        raise CorruptStateError(
+            f"{database.location} is a state database of the published Seeknal platform",
+            hint="Take it in with `seeknal state adopt`, which previews first, or name another file.",
+            location=database.location,
+        )
+    database.dialect.settle(session.cursor)
 
 
 def report(database: Database) -> SchemaReport:
