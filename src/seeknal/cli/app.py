@@ -19,7 +19,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from seeknal import __version__
-from seeknal.cli import check, locks, migrate, project, schema, state
+from seeknal.cli import check, locks, migrate, project, published, schema, state
 from seeknal.errors import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -62,6 +62,7 @@ state_app.command("show")(state.show)
 state_app.command("cleanup")(state.cleanup)
 state_app.command("locks")(locks.list_locks)
 state_app.command("unlock")(locks.unlock)
+state_app.command("adopt")(published.adopt)
 state_app.command("rollback")(migrate.rollback)
 state_app.command("schema")(schema.schema)
 state_app.command("check-backend")(check.check_backend)

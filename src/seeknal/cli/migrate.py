@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seeknal.cli import published
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet
 from seeknal.cli.output import Format, Printer
 from seeknal.errors import ConfigurationError, TransferError
@@ -46,15 +47,23 @@ def migrate_state(
         )
     before = read_project(source.project_path)
     record = _record(before, source, target)
+    taken = published.waiting(source) if dry_run else None
+    if taken is not None:
+        published.preview(printer, taken, source, target)
+        return
     with ExitStack() as stack:
         ours = _open(stack, source)
+        aside = published.in_the_way(target, ours.list_runs())
+        put_back = stack.enter_context(ExitStack())
         if not dry_run:
             check_source(ours)  # before the target is opened, which would create it
-        theirs = None if dry_run and not _can_look(target) else _open(stack, target)
+            if aside is not None:
+                put_back.callback(published.set_aside(aside))
+        theirs = None if dry_run and (aside is not None or not _can_look(target)) else _open(stack, target)
         if dry_run:
             plan = plan_transfer(ours, theirs)
             counts = [(name, getattr(plan.counts, name)) for name in plan.counts.__struct_fields__]
-            lines = [("from", source.where), ("to", target.where), *counts]
+            lines = [("from", source.where), ("to", target.where), *published.moved(aside), *counts]
             lines += [("refused", reason) for reason in plan.refused]
             shown = {"from": source.where, "to": target.where, "dry_run": True, "counts": plan.counts}
             printer.thing({**shown, "refused": plan.refused}, lines)
@@ -75,6 +84,7 @@ def migrate_state(
             undo.callback(ours.write_successor, report.store_id, None)
             _point_project_at(target, database_url, before)
             undo.pop_all()
+        put_back.pop_all()
         _write_record(source.project_path, {**record, "digest": report.digest})
     counts = [(name, getattr(report.counts, name)) for name in report.counts.__struct_fields__]
     result = {"from": source.where, "to": target.where, "dry_run": False, "counts": report.counts}
