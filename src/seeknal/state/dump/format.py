@@ -1,0 +1,152 @@
+"""The lines of an export: what they hold, their canonical bytes, and what is counted and digested of them.
+
+The format is described in ``docs/reference/export.md`` and, line by line, in ``export.schema.json`` beside it. What
+one version of it says never changes; anything else is a new version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+
+from seeknal.model.codec import encode
+from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.state.transfer import Counts, Record
+
+FORMAT = "seeknal-state"
+VERSION = 1
+
+MAX_LINE_BYTES = 64 << 20
+"""No line is longer: two texts of `seeknal.model.changes.MAX_TEXT_BYTES`, six bytes for each of theirs, are 48 MB."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="header", forbid_unknown_fields=True):
+    """The first line.
+
+    Attributes:
+        format: `FORMAT`.
+        version: Of the format.
+        store_id: The identity of the store.
+        schema_version: The version of the store's own schema.
+        program: What wrote it, and its version.
+        exported_at: When it was begun.
+        counts: How many records follow.
+    """
+
+    format: str
+    version: int
+    store_id: str
+    schema_version: str
+    program: str
+    exported_at: datetime
+    counts: Counts
+
+
+class Trailer(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", forbid_unknown_fields=True):
+    """The last line.
+
+    Attributes:
+        counts: How many records there were.
+        state_sha256: Of the records alone, as `seeknal.state.transfer.digest_of` has it: equal for equal content.
+        sha256: Of all bytes before this line.
+    """
+
+    counts: Counts
+    state_sha256: str
+    sha256: str
+
+
+class RunLine(RunState, frozen=True, kw_only=True, tag_field="kind", tag="run", forbid_unknown_fields=True):
+    """A run."""
+
+
+class NodeLine(NodeState, frozen=True, kw_only=True, tag_field="kind", tag="node", forbid_unknown_fields=True):
+    """A node state."""
+
+
+class IntervalLine(CompletedInterval, frozen=True, tag_field="kind", tag="interval", forbid_unknown_fields=True):
+    """A completed interval."""
+
+
+class PartitionLine(
+    PartitionState, frozen=True, kw_only=True, tag_field="kind", tag="partition", forbid_unknown_fields=True
+):
+    """A completed partition."""
+
+
+Line: TypeAlias = Header | RunLine | NodeLine | IntervalLine | PartitionLine | Trailer
+
+_STARTS: dict[type[Record], bytes] = {
+    RunState: b'{"kind":"run",',
+    NodeState: b'{"kind":"node",',
+    CompletedInterval: b'{"kind":"interval",',
+    PartitionState: b'{"kind":"partition",',
+}
+_decoder = msgspec.json.Decoder(Line)
+
+
+def decode_line(line: bytes) -> Header | Trailer | Record:
+    """Return what a line holds.
+
+    Raises:
+        msgspec.DecodeError: It is not JSON, or not a line of this version.
+    """
+    found: Line = _decoder.decode(line)
+    match found:
+        case RunLine():
+            return RunState(**{name: getattr(found, name) for name in RunState.__struct_fields__})
+        case NodeLine():
+            return NodeState(**{name: getattr(found, name) for name in NodeState.__struct_fields__})
+        case PartitionLine():
+            return PartitionState(**{name: getattr(found, name) for name in PartitionState.__struct_fields__})
+        case IntervalLine():
+            return CompletedInterval(found.node_id, found.start, found.end, found.run_id)
+        case _:
+            return found
+
+
+class Tally:
+    """Counts and digests what an export holds, in writing as in reading."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self.records = 0
+        self._state = hashlib.sha256()
+        self._lines = hashlib.sha256()
+
+    def line_of(self, record: Record) -> bytes:
+        """Count a record and return its canonical line."""
+        kind = type(record)
+        encoded = encode(record)
+        self._state.update(kind.__name__.encode() + b" " + encoded + b"\n")
+        self.records += 1
+        if kind is RunState:
+            self.counts.runs += 1
+        elif kind is NodeState:
+            self.counts.node_states += 1
+        elif kind is CompletedInterval:
+            self.counts.intervals += 1
+        else:
+            self.counts.partitions += 1
+        return _STARTS[kind] + encoded[1:] + b"\n"
+
+    def add_line(self, line: bytes) -> None:
+        """Digest a line as it stands."""
+        self._lines.update(line)
+
+    @property
+    def state_sha256(self) -> str:
+        """The digest of the records so far, whoever holds them."""
+        return self._state.hexdigest()
+
+    def trailer(self) -> Trailer:
+        """Return the line that ends what was counted."""
+        return Trailer(counts=self.counts, state_sha256=self.state_sha256, sha256=self._lines.hexdigest())
+
+
+def total_of(counts: Counts) -> int:
+    """Return how many records there are of all kinds."""
+    return counts.runs + counts.node_states + counts.intervals + counts.partitions
