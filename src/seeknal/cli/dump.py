@@ -1,0 +1,162 @@
+"""``seeknal state export`` and ``seeknal state import``: a whole store to a file, and back into any store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seeknal.cli.migrate import _can_look
+from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
+from seeknal.cli.output import Format, Printer
+
+if TYPE_CHECKING:
+    from seeknal.state.dump.importing import ImportPlan
+    from seeknal.state.dump.reading import Dump
+
+STANDARD_STREAM = "-"
+COUNTED_LINES = 100_000
+"""After how many records a line is printed where it is not known how many there are."""
+
+
+def export_state(
+    file: Annotated[str, typer.Argument(help="Where to: a file, compressed if it ends in .gz or .zst; - for stdout.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it stands.")] = False,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write the whole state to one portable file, or to a pipe. Others may go on writing to the store."""
+    from seeknal.state.dump.format import total_of
+    from seeknal.state.dump.writing import export_to_file, export_to_stream
+    from seeknal.state.transfer import record_store
+
+    printer = Printer(output, quiet=quiet)
+    with opened(project_path, backend, database_url) as store:
+        source = record_store(store)
+        successor = source.read_store().superseded_by
+        with _progress(printer) as tell:
+            if file == STANDARD_STREAM:
+                report = export_to_stream(source, sys.stdout.buffer, on_progress=tell)
+            else:
+                report = export_to_file(source, file, force=force, on_progress=tell)
+    if output is not Format.TABLE:
+        where = sys.stderr if file == STANDARD_STREAM else sys.stdout
+        with redirect_stdout(where):
+            printer.thing({"file": file, **_fields(report)}, [])
+    printer.note(f"exported {total_of(report.counts)} records: {_counted(report.counts)}")
+    if successor:
+        printer.note(f"this store is superseded: its state moved to {successor}")
+
+
+def import_state(
+    file: Annotated[str, typer.Argument(help="An export, compressed or not; - for stdin.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be imported.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Bring an export into an empty store, or go on with an import of it that was interrupted.
+
+    The file is read and found whole before anything is written. On a terminal it shows what would be imported and
+    asks; elsewhere it does not ask.
+    """
+    from seeknal.state.dump.format import total_of
+    from seeknal.state.dump.importing import import_planned, plan_import
+    from seeknal.state.settings import load_settings, open_settings
+    from seeknal.state.transfer import record_store, records
+
+    printer = Printer(output, quiet=quiet)
+    settings = load_settings(project_path, backend=backend, database_url=database_url)
+    is_asked = not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty()
+    with ExitStack() as stack:
+        dump = stack.enter_context(_dump(file))
+        with _progress(printer) as tell:
+            if _can_look(settings):
+                store = record_store(stack.enter_context(open_settings(settings)))
+                plan = plan_import(dump, store, on_progress=tell)
+            else:  # opening the store would make it: not for an export that is damaged
+                plan = plan_import(dump, None, on_progress=tell)
+                if not dry_run:
+                    store = record_store(stack.enter_context(open_settings(settings)))
+                    if next(records(store), None) is not None:
+                        plan = plan_import(dump, store, on_progress=tell)
+        if dry_run:
+            _show_plan(printer, file, settings.where, plan)
+            printer.note("nothing was changed; run it again without --dry-run")
+            return
+        if is_asked and not typer.confirm(f"Import {_counted(plan.counts)} into {settings.where}?", err=True):
+            printer.note("nothing was imported")
+            return
+        with _progress(printer) as tell:
+            report = import_planned(dump, store, plan, on_progress=tell)
+    if output is not Format.TABLE:
+        printer.thing({"file": file, "to": settings.where, "dry_run": False, **_fields(report)}, [])
+    printer.note(f"imported {report.written} of {total_of(report.counts)} records: {_counted(report.counts)}")
+
+
+def _show_plan(printer: Printer, file: str, where: str, plan: ImportPlan) -> None:
+    header = plan.header
+    origin = [("store_id", header.store_id), ("program", header.program), ("exported_at", header.exported_at)]
+    facts = [*origin, ("present", plan.present), ("state_sha256", plan.state_sha256)]
+    shown = {"file": file, "to": where, "dry_run": True, "counts": plan.counts, **dict(facts)}
+    printer.thing(shown, [("file", file), ("to", where), *_fields(plan.counts).items(), *facts])
+
+
+def _dump(file: str) -> AbstractContextManager[Dump]:
+    from seeknal.state.dump.reading import dump_file, dump_stream
+
+    return dump_stream(sys.stdin.buffer) if file == STANDARD_STREAM else dump_file(file)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}
+
+
+def _counted(counts: Any) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in _fields(counts).items())
+
+
+@contextmanager
+def _progress(printer: Printer) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what is told of progress: a bar on a terminal, elsewhere a line for each tenth of it."""
+    if printer.quiet or not sys.stderr.isatty():
+        yield _Lines(printer).tell
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    tasks: dict[str, Any] = {}
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=None)
+            bar.update(tasks[stage], completed=done, total=total or None)
+
+        yield tell
+
+
+class _Lines:
+    """Progress as lines of text."""
+
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
+        self._told: dict[str, int] = {}
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        step = done * 10 // total if total else done // COUNTED_LINES
+        if step > self._told.get(stage, 0):
+            self._told[stage] = step
+            self._printer.note(f"{stage}: {done}{f' of {total}' if total else ''} records")
