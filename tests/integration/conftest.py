@@ -82,3 +82,9 @@ def private_far(private_store: ServerStore, through_proxy) -> Iterator[Far]:
 @pytest.fixture
 def far_libsql(libsql_store: ServerStore, through_proxy) -> Iterator[Far]:
     yield from far_of(libsql_store, through_proxy)
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def far_rows(request: pytest.FixtureRequest, shared_store, through_proxy) -> Iterator[Far]:
+    """Return a store on a server whose writers lock rows."""
+    yield from far_of(shared_store(request.param), through_proxy)

@@ -234,7 +234,7 @@ def test_every_call_to_a_silent_server_ends_within_its_budget(hasty: Far, is_con
 
 def test_what_was_held_up_and_given_up_is_applied_once_at_most(ready: Far) -> None:
     """The first request arrives late, with the question what became of it close behind, or ahead."""
-    hurried = ready.open(busy_timeout_ms=9000)
+    hurried = ready.open(busy_timeout_ms=6000)
     hurried.set_node_state("run", "node")
     connections = ready.proxy.connections
     ready.proxy.hold("to_server")
@@ -265,7 +265,7 @@ def test_a_request_that_was_voided_is_refused_when_it_arrives(ready: Far) -> Non
 def test_a_libsql_batch_that_waited_behind_a_lock_for_too_long(far_libsql: Far) -> None:
     far, store = far_libsql, far_libsql.store
     far.beside.create_run("run")
-    backend = far.open(busy_timeout_ms=9000)
+    backend = far.open(busy_timeout_ms=6000)
     connections = far.proxy.connections
     with closing(dbapi.connect(endpoint(store.url, None))) as holder:
         holder.cursor().execute("BEGIN IMMEDIATE")

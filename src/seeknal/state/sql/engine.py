@@ -37,7 +37,7 @@ ATTEMPTS = 3
 """Into how many attempts the budget is cut, so that a connection that went silent is given up while there is time
 left to ask on another one."""
 
-FAREWELL_MS = 3000
+FAREWELL_MS = 2000
 """How long an instance that is closed goes on waiting for a server, for all that it still has to say."""
 
 
