@@ -236,6 +236,7 @@ def test_several_forms_are_merged_and_the_newest_wins(tmp_path):
         "model.churn": newer["nodes"]["model.churn"],
         "transform.enriched": older["nodes"]["transform.enriched"],
     }
+    newer["config"] = {"only": "the database"}
     database(tmp_path / "state.db", newer)
     taken, batch = taken_from(tmp_path)
     assert [form.path for form in taken.forms] == ["run_state.json", f"run_state.json.bak.{SECOND}", SECOND, "state.db"]
@@ -244,7 +245,7 @@ def test_several_forms_are_merged_and_the_newest_wins(tmp_path):
     states = nodes_of(batch, SECOND)
     assert states["source.orders"].row_count == 1000, "the folder is older"
     assert (states["model.churn"].row_count, states["model.churn"].status) == (77, "success"), "the database is newer"
-    assert batch.runs[1].config == latest["config"]
+    assert batch.runs[1].config == latest["config"], "of equally old copies, that of run_state.json"
 
 
 def test_what_the_platform_has_moved_out_of_an_execution_state_is_there_once(tmp_path):
@@ -329,6 +330,23 @@ def test_a_damaged_database_is_named(tmp_path):
     with pytest.raises(CorruptStateError, match="damaged") as caught:
         take(tmp_path, NOW)
     assert caught.value.location == str(path)
+
+
+def test_a_log_beside_the_database_is_read_and_not_merged(tmp_path):
+    import sqlite3
+    from contextlib import closing
+
+    path = database(tmp_path / "elsewhere.db", first())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("UPDATE run_state SET seeknal_version = 'in the log'")
+        connection.commit()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", tmp_path / f"state.db{suffix}")
+    before = [(tmp_path / name).read_bytes() for name in ("state.db", "state.db-wal")]
+    _, batch = taken_from(tmp_path)
+    assert batch.runs[0].metadata["seeknal_version"] == "in the log"
+    assert [(tmp_path / name).read_bytes() for name in ("state.db", "state.db-wal")] == before
 
 
 def test_a_column_that_is_not_json_is_named(tmp_path):
