@@ -2,9 +2,9 @@
 
     SEEKNAL_TEST_POSTGRES_URL=... python benchmarks/servers.py [--rounds 11] [--commits 200] [--seconds 3]
 
-Measures each server whose variable is set (also SEEKNAL_TEST_MYSQL_URL, SEEKNAL_TEST_LIBSQL_URL), in a place of its own that
-is removed at the end. The raw driver updates and commits the same columns of the same row on a connection of its own;
-both are measured in turns within one run, so that a noisy machine hurts both.
+Measures each server whose variable is set (also SEEKNAL_TEST_MYSQL_URL, SEEKNAL_TEST_LIBSQL_URL), in a place of its
+own that is removed at the end. The raw driver updates and commits the same columns of the same row on a connection
+of its own; both are measured in turns within one run, so that a noisy machine hurts both.
 """
 
 from __future__ import annotations
