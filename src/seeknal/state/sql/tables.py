@@ -29,9 +29,7 @@ class Tables:
         self.store = self._table("store", _store_columns())
         self.runs = self._table("runs", _run_columns(), by_sequence=["sequence"], by_finish=["finished_us"])
         run = ForeignKey(self.runs.c.run_id)
-        self.node_states = self._table(
-            "node_states", _node_columns(run), by_status=["node_id", "status", "sequence"]
-        )
+        self.node_states = self._table("node_states", _node_columns(run), by_status=["node_id", "status", "sequence"])
         self.completed_intervals = self._table("completed_intervals", _interval_columns())
         self.partitions = self._table("partitions", _partition_columns())
         self.locks = self._table("locks", _lock_columns())
