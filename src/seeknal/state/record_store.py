@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, InvalidFieldError, SeeknalError
 from seeknal.model.records import LockInfo, NodeState
 from seeknal.state.batch import Batch, Sequences
+from seeknal.state.checks import record_findings
 from seeknal.state.contract import StateBackend
+from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey
 from seeknal.state.store_info import StoreInfo
 from seeknal.state.unit import RecordReader, UnitOfWork
@@ -80,6 +82,26 @@ class RecordStore(StateBackend, RecordReader):
         """Return what says, without a read, what a node state most likely is; ``None`` where reads cost little.
 
         A write may rest on it, since the guards of its commit find out if it was wrong.
+        """
+        return None
+
+    def examine(self) -> Iterator[Finding]:
+        """Yield what is wrong with this store; changes nothing and keeps no writer waiting.
+
+        A store that can look at itself without being opened also examines one that `initialize` refuses. This one
+        opens it and checks the records.
+
+        Raises:
+            SeeknalError: As `initialize` and the reads.
+        """
+        self.initialize()
+        yield from record_findings(self, type(self).__name__)
+
+    def peek_store(self) -> StoreInfo | None:
+        """Return what the store says of itself, without opening it; ``None`` if there is none, or it cannot tell.
+
+        Raises:
+            SeeknalError: It cannot be read.
         """
         return None
 

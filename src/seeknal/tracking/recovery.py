@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from seeknal.errors import ConcurrencyError, NotFoundError
-from seeknal.model.status import RunStatus
+from seeknal.state.abandoned import RECORDED_BY, is_recorded
 from seeknal.state.contract import StateBackend
 
-RECORDED_BY = "recorded_by"
-"""The metadata key by which a recorder says that it holds the run's lock while the run lasts, and who it is."""
+__all__ = ["DEAD", "RECORDED_BY", "recover_dead_runs"]
 
 DEAD = "the process that ran it ended without saying how"
 
@@ -35,7 +34,7 @@ def recover_dead_runs(backend: StateBackend) -> list[str]:
 
 def _fail(backend: StateBackend, run_id: str) -> bool:
     run = backend.get_run(run_id)
-    if run is None or run.status is not RunStatus.RUNNING or RECORDED_BY not in run.metadata:
+    if run is None or not is_recorded(run):
         return False
     for node_id, state in backend.get_all_node_states(run_id).items():
         if state.status == "running":

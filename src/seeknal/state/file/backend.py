@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
@@ -16,14 +16,18 @@ from seeknal.model.records import CompletedInterval, LockInfo, NodeState, Partit
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.capabilities import Capability
+from seeknal.state.checks import merge_intervals
 from seeknal.state.file import durable
 from seeknal.state.file.adopt import adopted, keep_original
 from seeknal.state.file.documents import FORMAT, Entry, Moved
+from seeknal.state.file.examine import Menders, expired_locks, findings
 from seeknal.state.file.filelock import FileLock
 from seeknal.state.file.layout import Layout
 from seeknal.state.file.network import refuse_network_file_system
+from seeknal.state.file.snapshot import snapshot, stamp
 from seeknal.state.file.store import FileStore
 from seeknal.state.file.view import View
+from seeknal.state.finding import Finding
 from seeknal.state.grants import granted, renewed
 from seeknal.state.image import LockEntry, sequences_of
 from seeknal.state.lease import Lease, LockKey
@@ -102,6 +106,30 @@ class FileStateBackend(RecordStateBackend):
             with store.writing():
                 store.append(Entry(moved=Moved(store.store_id, None)))
         view.catch_up()
+
+    def examine(self) -> Iterator[Finding]:
+        """Yield what is wrong with this store, whether it is open or can be opened or not."""
+        menders = Menders(self._tidy, self._free_expired, lambda node_id: merge_intervals(self, node_id))
+        yield from findings(self._layout, self.clock, menders)
+
+    def peek_store(self) -> StoreInfo | None:
+        """Return what the store says of itself, without opening it."""
+        return None if stamp(self._layout) is None else snapshot(self._layout).info
+
+    def _tidy(self) -> None:
+        """Remove what interrupted writes left, and bring ``run_state.json`` up to date."""
+        self.initialize()
+        self._store.tidy()
+        self._view.catch_up()
+
+    def _free_expired(self) -> None:
+        """Mark leases that ran out as given back."""
+        self.initialize()
+        store = self._store
+        with store.writing() as image:
+            for holder in expired_locks(image, self.clock):
+                entry = image.locks[holder.run_id, holder.node_id]
+                store.append(Entry(locks=[msgspec.structs.replace(entry, is_free=True)]))
 
     def close_store(self) -> None:
         """Bring the files up to date and close them."""

@@ -157,7 +157,7 @@ class View:
     def _is_right(self) -> bool:
         with durable.unavailable(self._layout.view, "read"):
             shown = self._layout.view.read_bytes() if self._layout.view.exists() else b""
-        return shown == pretty(self._store.read(_snapshot))
+        return shown == pretty(self._store.read(view_of))
 
     def _unfinished(self) -> list[Path]:
         return list(self._layout.base.glob("run_state.json.*.tmp"))
@@ -192,7 +192,7 @@ class View:
             self._write()
 
     def _write(self) -> None:
-        document = self._store.read(_snapshot)
+        document = self._store.read(view_of)
         with durable.unavailable(self._layout.view, "write"):
             durable.replace_file(self._layout.view, pretty(document))
 
@@ -202,7 +202,7 @@ class View:
         Raises:
             BackendUnavailableError: The former backup stands.
         """
-        document = self._store.read(_snapshot)
+        document = self._store.read(view_of)
         with durable.unavailable(self._layout.backup, "write"):
             durable.replace_file(self._layout.backup, pretty(msgspec.structs.replace(document, superseded_by=None)))
 
@@ -225,7 +225,8 @@ class View:
             raise corrupt(path, str(error), error_offset(error)) from error
 
 
-def _snapshot(image: FileImage) -> ViewDocument:
+def view_of(image: FileImage) -> ViewDocument:
+    """Return what ``run_state.json`` shall show: the latest run."""
     latest = next(reversed(image.runs.values()), None)
     if latest is None:
         return ViewDocument(run_id=None, started_at=None, nodes={}, superseded_by=image.superseded_by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -15,10 +15,11 @@ from seeknal.model.records import CompletedInterval, LockInfo, NodeState, Partit
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, NodeKey, Sequences
 from seeknal.state.capabilities import Capability
+from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
-from seeknal.state.sql import intervals, leases, nodes, receipts, runs, schema, store
+from seeknal.state.sql import examine, intervals, leases, nodes, receipts, runs, schema, store
 from seeknal.state.sql.address import address_of, table_names
 from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
@@ -115,6 +116,19 @@ class DatabaseStateBackend(RecordStateBackend):
         """
         self._check_open()
         return schema.sql_text(self._database.target, schema.text_collation(self._database))
+
+    def examine(self) -> Iterator[Finding]:
+        """Yield what is wrong with this store, whether it is open or can be opened or not."""
+        self._check_open()
+        yield from examine.findings(self._database, self)
+
+    def peek_store(self) -> StoreInfo | None:
+        """Return what the store says of itself, without making or changing it."""
+        self._check_open()
+        database = self._database
+        if not examine.peek(database):
+            return None
+        return database.read(lambda session: store.read_store(session, database.location))
 
     def close(self) -> None:
         """Free this instance's locks and release its resources; a server that is away is not waited for long."""

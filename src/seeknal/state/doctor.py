@@ -1,0 +1,175 @@
+"""Examine the store of a project, and mend what can be mended safely.
+
+What a store holds is examined by the store itself (`RecordStore.examine`); here is what only shows from outside: where
+it lies, and how it stands to the other store of a migration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from seeknal.errors import BackendUnavailableError, CapabilityError, SeeknalError
+from seeknal.model.codec import decode
+from seeknal.state.contract import StateBackend
+from seeknal.state.file.network import refuse_network_file_system
+from seeknal.state.finding import Finding, Severity, error, refusal, warning
+from seeknal.state.record_store import RecordStore
+from seeknal.state.registry import StateBackendFactory
+from seeknal.state.settings import StateSettings, load_settings
+from seeknal.state.store_info import StoreInfo
+from seeknal.state.url import has_secret
+
+__all__ = ["Finding", "Severity", "examine", "examine_project", "mend"]
+
+
+def examine(backend: StateBackend) -> Iterator[Finding]:
+    """Yield what is wrong with a store; changes nothing and keeps no writer waiting.
+
+    Args:
+        backend: An instance, open or not: a store that `initialize` refuses is examined as far as it can be read.
+
+    Raises:
+        CapabilityError: It was not built on `RecordStateBackend`.
+    """
+    if not isinstance(backend, RecordStore):
+        raise CapabilityError(
+            f"a {type(backend).__name__} cannot be examined",
+            hint="Derive it from seeknal.state.backend.RecordStateBackend.",
+        )
+    try:
+        yield from backend.examine()
+    except SeeknalError as problem:
+        yield refusal(problem, type(backend).__name__)
+
+
+def examine_project(settings: StateSettings, backend: StateBackend) -> Iterator[Finding]:
+    """Yield what is wrong with the store of a project, and with its place in the project.
+
+    Args:
+        settings: The project's.
+        backend: An instance made from them, open or not.
+
+    Raises:
+        CapabilityError: As `examine`.
+    """
+    yield from _place_findings(settings)
+    yield from examine(backend)
+    yield from _migration_findings(settings, backend)
+
+
+def mend(findings: Iterable[Finding], before: Callable[[Finding], object]) -> list[tuple[Finding, SeeknalError]]:
+    """Mend what can be mended, one after the other, and return what could not be, with the reason.
+
+    Args:
+        findings: What an examination found.
+        before: Called with each finding right before it is mended.
+    """
+    failed: list[tuple[Finding, SeeknalError]] = []
+    for finding in findings:
+        if finding.mend is None:
+            continue
+        before(finding)
+        try:
+            finding.mend()
+        except SeeknalError as problem:
+            failed.append((finding, problem))
+    return failed
+
+
+def _place_findings(settings: StateSettings) -> Iterator[Finding]:
+    path = settings.local_path
+    if path is None:
+        return
+    try:
+        refuse_network_file_system(path)
+    except BackendUnavailableError as problem:
+        yield error("network-file-system", str(problem), where=str(path), fix=problem.hint)
+
+
+# ---- migrations ----
+
+
+def _migration_findings(settings: StateSettings, backend: StateBackend) -> Iterator[Finding]:
+    """Check how the store stands to the one that it was migrated from."""
+    try:
+        info = _peeked(backend)
+    except SeeknalError:
+        info = None  # its examination has told why
+    if info is not None and info.superseded_by is not None:
+        yield error(
+            "store-superseded",
+            f"the project names a store whose state moved to {info.superseded_by}",
+            where=settings.where,
+            fix="Point the project and the environment at that store, or go back with `seeknal state rollback`.",
+        )
+    path = settings.project_path / "target" / "migration.json"
+    try:
+        record = decode(path.read_bytes(), dict[str, Any])
+    except FileNotFoundError:
+        return
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as problem:
+        yield warning(
+            "migration-record",
+            f"the record of the last migration cannot be read: {problem}",
+            where=str(path),
+            fix="`seeknal state rollback` cannot go back without it; remove it if you do not want to.",
+        )
+        return
+    if "digest" not in record:
+        yield error(
+            "migration-unfinished",
+            f"a migration from {record.get('from')} to {record.get('to')} did not come to its end",
+            where=str(path),
+            fix="Run the same `seeknal migrate-state --no-dry-run` again, or `seeknal state rollback`.",
+        )
+    yield from _twin_findings(settings, record, info)
+
+
+def _twin_findings(settings: StateSettings, record: dict[str, Any], info: StoreInfo | None) -> Iterator[Finding]:
+    """Check that the store that the state came from refuses writes, as the copy has its identity."""
+    try:
+        old = _former(settings, record)
+        if old is None or info is None or (old.backend, old.options) == (settings.backend, settings.options):
+            return
+        with StateBackendFactory.create(old.backend, **old.options) as former:
+            theirs = _peeked(former)
+    except SeeknalError as problem:
+        yield warning(
+            "migration-source",
+            f"the store that the state was migrated from cannot be looked at: {problem}",
+            where=str(record.get("from")),
+            fix="`seeknal state rollback` needs it; nothing is wrong if you gave it up.",
+        )
+        return
+    if theirs is not None and theirs.store_id == info.store_id and theirs.superseded_by == info.superseded_by:
+        yield error(
+            "identity-shared",
+            f"{old.where} and {settings.where} have the same identity, and neither is superseded by the other",
+            where=settings.where,
+            fix="Writes go to whichever a program names. Stop the programs, compare the two with `seeknal state diff`, "
+            "and migrate again or roll back.",
+        )
+
+
+def _former(settings: StateSettings, record: dict[str, Any]) -> StateSettings | None:
+    """Return the settings of the store that a migration came from, if the record has all of them."""
+    before = record.get("settings")
+    if record.get("needs_url") or not isinstance(before, dict) or not isinstance(record.get("backend"), str):
+        return None
+    url = before.get("database_url")
+    if url is not None and has_secret(str(url)):
+        return None
+    return load_settings(
+        settings.project_path,
+        backend=record["backend"],
+        database_url=url,
+        options=before.get("state_options") or {},
+    )
+
+
+def _peeked(backend: StateBackend) -> StoreInfo | None:
+    """Return what a store says of itself, where it can without being opened."""
+    return backend.peek_store() if isinstance(backend, RecordStore) else None
