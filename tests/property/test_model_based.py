@@ -30,7 +30,7 @@ from seeknal.state.testing.factories import everything
 RUNS = ["r", "R", "a/b", "caf\u00e9"]
 NODES = ["n", "N", "../n"]
 NAMES = ("one", "two")
-COST = {"postgresql": 8, "mysql": 8, "libsql": 16}
+COST = {"postgresql": 10, "mysql": 12, "libsql": 25}
 """How many times as long a program takes on a server as on a store of this machine: so many fewer are run."""
 
 sides = st.sampled_from(NAMES)
