@@ -643,6 +643,9 @@ def test_leftovers(files):
 
 def test_a_view_that_is_foreign(files):
     (files.path / "run_state.json").write_text('{"run_id": "mine", "nodes": {}}')
+    for path in (files.path / "run_state").iterdir():
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    os.utime(files.path / "run_state.json", (1_000_000_001, 1_000_000_001))
     with files.open() as backend:
         assert checks(backend) == ["view-foreign"]
         assert mended(backend) == []

@@ -36,6 +36,9 @@ ATTEMPTS = 5
 SETTLED_S = 60
 """What is younger may belong to a checkpoint that is being written, or to a commit whose view is still to follow."""
 
+VIEW_SETTLED_S = 2
+"""A living writer whose view missed a commit writes it again before that."""
+
 
 class Menders(NamedTuple):
     """How a store is mended.
@@ -161,7 +164,7 @@ def _view_findings(
         return  # the file of the latest run is damaged, which is told already
     if is_right:
         return
-    if changed_ns > found.committed_ns:
+    if changed_ns > found.committed_ns and _age_s(changed_ns, clock) > VIEW_SETTLED_S:
         yield warning(
             "view-foreign",
             f"{layout.view.name} was changed by somebody else; it shows the state and does not hold it",
