@@ -19,7 +19,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from seeknal import __version__
-from seeknal.cli import check, doctor, dump, locks, migrate, project, published, schema, state
+from seeknal.cli import check, diff, doctor, dump, locks, migrate, project, published, schema, state
 from seeknal.errors import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -68,6 +68,7 @@ state_app.command("import")(dump.import_state)
 state_app.command("rollback")(migrate.rollback)
 state_app.command("schema")(schema.schema)
 state_app.command("doctor")(doctor.doctor)
+state_app.command("diff")(diff.diff)
 state_app.command("check-backend")(check.check_backend)
 app.add_typer(state_app)
 
