@@ -40,7 +40,8 @@ def connect(private_sqld: Sqld) -> Iterator[Open]:
 
     connection = get()
     connection.run("PRAGMA foreign_keys = OFF")
-    for kind, name in connection.run("SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view')").rows:
+    ours = "type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+    for kind, name in connection.run(f"SELECT type, name FROM sqlite_schema WHERE {ours}").rows:
         connection.run(f'DROP {kind} "{name}"')
     connection.close()
     prepare(get())

@@ -52,6 +52,9 @@ def test_the_parts_of_a_mysql_url_are_decoded():
     [
         (f"postgresql://me:{SECRET}@h", "names no database"),
         (f"postgresql://me:{SECRET}@[h/d", "cannot be read"),
+        (f"postgresql://me:{SECRET}/x@h/d", "cannot be read"),
+        (f"postgresql://me:x@{SECRET}@h/d", "cannot be read"),
+        (f"mysql://me:x#{SECRET}@h/d", "cannot be read"),
         (f"mysql://me:{SECRET}@h/", "names no database"),
         (f"mysql://me:{SECRET}@h:x/d", "cannot be read"),
         (f"mysql://me:{SECRET}@h/d?charset=latin1", "'charset'"),

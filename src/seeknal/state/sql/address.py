@@ -122,6 +122,7 @@ def _path_in(url: str, rest: str) -> Path:
 
 
 def _postgresql(url: str) -> Address:
+    _check_user(url)
     try:
         database = urlsplit(url).path.strip("/")  # nothing else is looked at: libpq also takes several hosts
     except ValueError:
@@ -132,6 +133,7 @@ def _postgresql(url: str) -> Address:
 
 
 def _mysql(url: str) -> Address:
+    _check_user(url)
     try:
         parts = urlsplit(url)
         port = parts.port or 3306
@@ -165,6 +167,15 @@ def _libsql(url: str, token: str | None) -> Address:
 
     found = endpoint(url, token)
     return Address("libsql", found.url, options={"endpoint": found})
+
+
+def _check_user(url: str) -> None:
+    """Raise if the user part holds what ends it for some readers: they would take the rest for the host."""
+    rest = url.partition("://")[2]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :].partition("?")[0]
+    if authority.count("@") > 1 or "@" in path or ("@" in rest and "@" not in authority):
+        raise _unreadable(url)
 
 
 def _unreadable(url: str) -> InvalidStateUrlError:

@@ -67,6 +67,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], type[DatabaseError]], ...] = (
 """For answers whose code says nothing: a replica passes on the error of its primary as text alone, and that a token
 may only read with HTTP 400."""
 
+_NAMESPACE = re.compile("Namespace .* doesn't exist")
 _VAGUE = frozenset({"", "PROXY_ERROR", "SQLITE_UNKNOWN", "ARGS_INVALID"})
 
 _STATUSES: dict[int, type[DatabaseError]] = {
@@ -106,6 +107,8 @@ def of_status(status: int, body: bytes, lost: Lost) -> DatabaseError:
     error = _read(body)
     message = f"HTTP {status}: {error.message}" if error.message else f"HTTP {status}"
     kind = _STATUSES.get(status)
+    if status == 404 and _NAMESPACE.search(error.message):
+        kind = UnavailableError  # a server that starts says so for a moment, of a database that it has
     if kind is None and status < 500:
         kind = _known(error, lost) or (ProgrammingError if status == 400 else EndpointError)
     elif kind is None:  # a gateway may say anything: only a code of ours means what it says
