@@ -16,6 +16,7 @@ import pytest
 
 from seeknal.errors import BackendUnavailableError, CorruptStateError, LeaseLostError, SupersededError
 from seeknal.state.backend import create_state_backend
+from seeknal.state.file import durable
 from seeknal.state.file.backend import FileStateBackend
 from seeknal.state.file.network import file_system_type, refuse_network_file_system
 
@@ -223,6 +224,23 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
         assert shared.version == 200
         assert len(shared.metadata) == 200
         assert [backend.get_node_state("run", f"own {number}").version for number in range(8)] == [25] * 8
+
+
+def test_a_view_that_falls_behind_while_it_is_written_is_not_taken_for_somebody_elses(tmp_path, monkeypatch):
+    with opened(tmp_path) as backend, opened(tmp_path) as other:
+        backend.create_run("run")
+        commits = iter(range(1000))
+
+        def commit_in_between(point: str) -> None:
+            if point == "write":
+                monkeypatch.setattr(durable, "at", lambda _: None)
+                other.set_node_state("run", "node", row_count=next(commits))
+
+        for _ in range(10):
+            monkeypatch.setattr(durable, "at", commit_in_between)
+            backend._view.write()
+            assert (tmp_path / "run_state.json").stat().st_mtime_ns <= backend._store.last_commit_ns()
+    assert list(tmp_path.glob("run_state.json.*")) == []
 
 
 def test_another_thread_does_not_wait_beyond_its_budget(tmp_path: Path) -> None:

@@ -102,10 +102,15 @@ def truncate(descriptor: int, size: int) -> None:
     os.ftruncate(descriptor, size)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, mtime_ns: int | None = None) -> None:
     """Put a whole new content at ``path``: readers see the old one or the new one, never a part.
 
     The directory is not synced: after a power cut either content may stand.
+
+    Args:
+        path: Where.
+        content: What.
+        mtime_ns: When it was last changed, as the file shall say; now when ``None``.
 
     Raises:
         OSError: The old content stands.
@@ -117,6 +122,8 @@ def replace_file(path: Path, content: bytes) -> None:
         view = memoryview(content)
         while view:
             view = view[os.write(descriptor, view) :]
+        if mtime_ns is not None:
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
         at("fsync")
         os.fsync(descriptor)
     except OSError:

@@ -192,9 +192,11 @@ class View:
             self._write()
 
     def _write(self) -> None:
+        # As old as what it shows: a commit that comes in between makes it one that is behind, not somebody else's.
+        shown_ns = self._store.last_commit_ns()
         document = self._store.read(view_of)
         with durable.unavailable(self._layout.view, "write"):
-            durable.replace_file(self._layout.view, pretty(document))
+            durable.replace_file(self._layout.view, pretty(document), mtime_ns=shown_ns)
 
     def keep_backup(self) -> None:
         """Copy the view, as it would be were the store current, to ``run_state.json.bak``.
