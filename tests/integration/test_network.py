@@ -277,6 +277,22 @@ def test_a_libsql_batch_that_waited_behind_a_lock_for_too_long(far_libsql: Far) 
     assert versions(far) == [2]
 
 
+def test_nobody_hears_of_it_when_receipts_could_not_be_removed(ready: Far) -> None:
+    def write() -> None:
+        for _ in range(receipts.KEPT):
+            ready.backend.set_node_state("run", "node")
+
+    receipts_left = f"SELECT count(*) FROM {ready.store.table('receipts')} WHERE is_void = 0"
+    lost = ready.proxy.lose_request(f"DELETE FROM {ready.store.table('receipts')}".encode())
+    write()
+    lost.wait()
+    (before,) = ready.store.run(receipts_left)[0]
+    write()
+    (after,) = ready.store.run(receipts_left)[0]
+    assert after == before, "those of later commits are"
+    assert ready.backend.get_node_state("run", "node").version == 2 * receipts.KEPT
+
+
 # ---- budgets ----
 
 

@@ -60,9 +60,20 @@ def in_a_process(options: dict[str, str], name: str, opened: object, stop: objec
     (folder / name).write_text(json.dumps(marks))
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_restarted_server_keeps_what_it_acknowledged(private_far: Far, end: str, tmp_path: Path) -> None:
+    restart(private_far, end, tmp_path, times=2)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_server_that_restarts_again_and_again_keeps_it(private_far: Far, end: str, tmp_path: Path) -> None:
+    restart(private_far, end, tmp_path, times=25)
+
+
+def restart(private_far: Far, end: str, tmp_path: Path, *, times: int) -> None:
+    """Restart a server under six writers, and look whether all is there that they were told, once."""
     far, process = private_far, private_far.store.process
     far.backend.create_run("run")
     idle = far.open()
@@ -83,7 +94,7 @@ def test_a_restarted_server_keeps_what_it_acknowledged(private_far: Far, end: st
         far.proxy.wait_until(lambda: far.proxy.round_trips > before + more, DEADLINE_S)
 
     progress(40)
-    for _ in range(2):
+    for _ in range(times):
         getattr(process, end)()
         process.start()
         progress(40)
