@@ -209,6 +209,15 @@ def test_a_writer_that_never_ends_is_reported_and_named(tmp_path: Path) -> None:
         backend.create_run("run")
 
 
+def test_a_lease_that_was_renewed_while_a_statement_waited_is_not_taken_for_one_from_before_a_reboot(tmp_path: Path):
+    late, early = FakeClock(), FakeClock()
+    late.advance(seconds=1)
+    with opened(tmp_path / "s.db", clock=late) as owner, opened(tmp_path / "s.db", clock=early) as other:
+        assert owner.acquire_lock("run", ttl_ms=900)
+        assert not other.acquire_lock("run", timeout_ms=0)
+        assert [lock.run_id for lock in other.list_locks()] == ["run"]
+
+
 def test_a_superseded_store_refuses_every_write(tmp_path: Path) -> None:
     with opened(tmp_path / "state.db") as backend:
         backend.create_run("run")

@@ -283,18 +283,21 @@ class DatabaseStateBackend(RecordStateBackend):
         target = self._open.target
         fencing = target.dialect.fence(schema.used_tables(target))
         fence = [Step(statement_of(each), {}) for each in fencing]
-        self._open.repeat([*fence, Step(store.MOVE, {"id": store_id, "successor": successor})])
+        self._open.repeat(lambda: [*fence, Step(store.MOVE, {"id": store_id, "successor": successor})])
 
     # ---- locks ----
 
     def grant_lock(self, key: LockKey, owner: str, ttl_ms: int) -> LockInfo:
         """Grant a lock that nobody holds."""
         database = self._open
-        steps = [*leases.grant_steps(key, owner, ttl_ms, self.clock), store.current_step(database.location)]
+
+        def steps() -> list[Step]:
+            return [*leases.grant_steps(key, owner, ttl_ms, self.clock), store.current_step(database.location)]
+
         try:
             (rows,) = database.repeat(steps)
         except RefusedError as refused:
-            refusal = steps[refused.at].refusal
+            refusal = steps()[refused.at].refusal
             assert refusal is not None
             raise database.read(refusal) from None
         return leases.holder(rows[0])
@@ -302,7 +305,7 @@ class DatabaseStateBackend(RecordStateBackend):
     def renew_lock(self, lease: Lease, ttl_ms: int) -> bool:
         """Extend a lease that is still held; the next one's turn comes in time, also where a server is away."""
         with self._database.one_budget(ttl_ms // 3):
-            (rows,) = self._open.repeat(leases.renew_steps(lease, ttl_ms, self.clock))
+            (rows,) = self._open.repeat(lambda: leases.renew_steps(lease, ttl_ms, self.clock))
         return bool(rows)
 
     def free_lock(self, lease: Lease) -> bool:

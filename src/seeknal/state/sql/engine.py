@@ -116,8 +116,11 @@ class Database:
         deadline = self._deadline()
         return self._patiently(lambda: self._once(lambda raw: work(self._session(raw)), deadline), deadline)
 
-    def repeat(self, steps: Sequence[Step]) -> list[Rows]:
+    def repeat(self, steps: Callable[[], Sequence[Step]]) -> list[Rows]:
         """Run a transaction that may run twice; return the rows that were asked.
+
+        Args:
+            steps: Makes them for each attempt, with the time that it is then.
 
         Raises:
             RefusedError: A demand was not met.
@@ -128,7 +131,7 @@ class Database:
 
         def once() -> list[Rows]:
             try:
-                return self._once(lambda raw: self.run(raw, steps), deadline, Kind.REPEATABLE)
+                return self._once(lambda raw: self.run(raw, steps()), deadline, Kind.REPEATABLE)
             except CommitUnknownError as error:
                 if not self.dialect.is_shared:
                     raise

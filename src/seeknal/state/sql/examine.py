@@ -153,4 +153,4 @@ def _lock_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
 
 def _changed(database: Database, store: RecordStore, statement: Statement, params: Params | None = None) -> None:
     store.initialize()
-    database.repeat([Step(statement, params or {})])
+    database.repeat(lambda: [Step(statement, params or {})])

@@ -19,6 +19,9 @@ from seeknal.state.lease import Lease, LockKey, lost, this_host
 from seeknal.state.sql.statements import Params, Row, Session, Statement, Step, Target
 from seeknal.state.sql.texts import stored
 
+WAITED_US = 60_000_000
+"""How long ago the ticks of a statement may have been read when it runs."""
+
 _OWNER: ColumnElement[str] = bindparam("of_owner")
 _TTL_US = bindparam("ttl_us", type_=BigInteger)
 
@@ -31,13 +34,14 @@ def _key(on: Target) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
 def _is_held(on: Target) -> ColumnElement[bool]:
     """Return that a lease stands.
 
-    In ticks, more than a whole time to live ahead means that the ticks began anew: the machine was started again, and
-    the owner is gone.
+    In ticks, far more than a whole time to live ahead means that the ticks began anew: the machine was started again,
+    and the owner is gone. A little more only means that somebody renewed it while this statement waited to run.
     """
     locks, now = on.tables.locks, on.dialect.now_us()
     stands = [locks.c.is_free == literal_column("0"), locks.c.expires_us > now]
     if not on.dialect.is_shared:
-        stands.append(locks.c.expires_us <= now + locks.c.ttl_ms * literal_column("1000"))
+        latest = now + locks.c.ttl_ms * literal_column("1000") + literal_column(str(WAITED_US))
+        stands.append(locks.c.expires_us <= latest)
     return and_(*stands)
 
 
