@@ -88,3 +88,15 @@ def far_libsql(libsql_store: ServerStore, through_proxy) -> Iterator[Far]:
 def far_rows(request: pytest.FixtureRequest, shared_store, through_proxy) -> Iterator[Far]:
     """Return a store on a server whose writers lock rows."""
     yield from far_of(shared_store(request.param), through_proxy)
+
+
+@pytest.fixture(
+    params=[
+        "postgresql",
+        pytest.param("mysql", marks=pytest.mark.nightly),
+        pytest.param("libsql", marks=pytest.mark.nightly),
+    ]
+)
+def far_somewhere(request: pytest.FixtureRequest, shared_store, through_proxy) -> Iterator[Far]:
+    """Return a store on one kind of server, and in the long form on each: for what takes long and is no dialect's."""
+    yield from far_of(shared_store(request.param), through_proxy)

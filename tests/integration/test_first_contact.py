@@ -133,7 +133,8 @@ def test_a_health_check_is_quick(far: Far, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["refuse", "hold"])
-def test_closing_is_quick_and_safe_to_repeat(far: Far, fault: str) -> None:
+def test_closing_is_quick_and_safe_to_repeat(far_somewhere: Far, fault: str) -> None:
+    far = far_somewhere
     far.budget_ms = 6000
     backend, without_locks = far.open(), far.open()
     for node in ("a", "b", "c", "d", "e"):
@@ -169,7 +170,8 @@ sys.stdin.readline()
 """
 
 
-def test_a_process_ends_soon_whose_server_is_away(far: Far) -> None:
+def test_a_process_ends_soon_whose_server_is_away(far_somewhere: Far) -> None:
+    far = far_somewhere
     far.beside.health_check()
     command = [sys.executable, "-c", AT_EXIT, far.url, far.store.schema]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -200,7 +202,8 @@ def test_many_threads_share_a_few_connections(far: Far) -> None:
     assert far.proxy.connections <= backend._database.dialect.connections
 
 
-def test_many_threads_find_the_server_silent_and_none_hangs(far: Far) -> None:
+def test_many_threads_find_the_server_silent_and_none_hangs(far_somewhere: Far) -> None:
+    far = far_somewhere
     far.budget_ms = 1000
     far.beside.create_run("run")
     backend = far.backend
