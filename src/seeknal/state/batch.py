@@ -81,6 +81,8 @@ class Batch(Changes, kw_only=True):
             begins again when a record is deleted and made anew, a sequence of most stores does not.
         runs_needed: Runs that must exist.
         leases: Leases that must still be held.
+        successor: What the store must say of where its state went; ``None`` is "it is here". A move writes so into
+            stores that refuse everybody else.
         is_guess: Whether it rests on what somebody else may have changed. If it is refused, nobody asks why.
     """
 
@@ -89,6 +91,7 @@ class Batch(Changes, kw_only=True):
     node_sequences: dict[NodeKey, int] = {}
     runs_needed: set[str] = set()
     leases: list[Lease] = []
+    successor: str | None = None
     is_guess: bool = False
 
     @property

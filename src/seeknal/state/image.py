@@ -23,7 +23,7 @@ from seeknal.state.batch import (
     Sequences,
 )
 from seeknal.state.lease import Lease, LockKey, lost
-from seeknal.state.store_info import superseded
+from seeknal.state.store_info import misplaced
 from seeknal.state.unit import changed_intervals
 
 
@@ -110,10 +110,11 @@ class Image:
 
         Raises:
             SupersededError: The state moved away from this store.
+            ConcurrencyError: It is not being moved any more, and the batch is a part of that.
             LeaseLostError, StaleVersionError, RunNotFoundError: As `RecordStore.commit`.
         """
-        if self.superseded_by is not None:
-            raise superseded(self.superseded_by)
+        if self.superseded_by != batch.successor:
+            raise misplaced(self.superseded_by, batch.successor)
         for lease in batch.leases:
             if not self.holds(lease, now_us):
                 raise lost(lease)

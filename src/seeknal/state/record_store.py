@@ -120,7 +120,8 @@ class RecordStore(StateBackend, RecordReader):
         Of a batch with several records a store may return none: whoever commits one does not show them.
 
         Raises:
-            SupersededError: The state moved away from this store (`write_successor`).
+            SupersededError, ConcurrencyError: The store is not where the batch demands it to be
+                (`seeknal.state.store_info.misplaced`).
             StaleVersionError: A record is not at its version (`seeknal.model.changes.stale`).
             RunNotFoundError: A needed run is missing (`seeknal.model.changes.missing_run`).
             LeaseLostError: A lease is not held any more (`seeknal.state.lease.lost`).

@@ -27,6 +27,7 @@ def is_one_transition(batch: Batch) -> bool:
         not others
         and not batch.run_versions
         and state.sequence == 0
+        and batch.successor is None
         and (state.run_id, state.node_id) in batch.node_versions
         and batch.runs_needed <= {state.run_id}
     )
@@ -70,7 +71,7 @@ class Plan:
         steps += self._node_steps(op_id)
         for change in batch.work:
             steps += intervals.work_steps(change)
-        steps.append(current_step(self._location))
+        steps.append(current_step(self._location, batch.successor))
         runs_asking, nodes_asking = self._asking
         steps += [Step(runs.SEQUENCE, {"key": run.run_id}, is_asked=True) for run in runs_asking]
         keys = [{"key": state.run_id, "node_key": state.node_id} for state in nodes_asking]

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, literal_column, select,
 
 from seeknal.errors import CorruptStateError, StateBackendError
 from seeknal.state.sql.statements import Session, Statement, Step, Target
-from seeknal.state.store_info import StoreInfo, superseded
+from seeknal.state.store_info import StoreInfo, misplaced
 
 
 def is_current(on: Target) -> ColumnElement[bool]:
@@ -34,6 +34,13 @@ HOLD_CURRENT = Statement(
         )
     )
 )
+HOLD_MARKED = Statement(
+    lambda on: on.dialect.held(
+        select(on.tables.store.c.one).where(
+            on.tables.store.c.one == literal_column("1"), on.tables.store.c.superseded_by == bindparam("successor")
+        )
+    )
+)
 
 
 def read_store(session: Session, location: str) -> StoreInfo:
@@ -50,10 +57,13 @@ def read_store(session: Session, location: str) -> StoreInfo:
     return StoreInfo(store_id=row[0], schema_version=str(row[1]), superseded_by=row[2])
 
 
-def current_step(location: str) -> Step:
-    """Return the step that demands, until the end of the transaction, that the state is still here."""
+def current_step(location: str, successor: str | None = None) -> Step:
+    """Return the step that demands, until the end of the transaction, that the state is here, or went where it says."""
 
     def refusal(session: Session) -> StateBackendError:
-        return superseded(read_store(session, location).superseded_by or "another store")
+        found = read_store(session, location).superseded_by
+        return misplaced(found or ("another store" if successor is None else None), successor)
 
-    return Step(HOLD_CURRENT, {}, refusal)
+    return (
+        Step(HOLD_CURRENT, {}, refusal) if successor is None else Step(HOLD_MARKED, {"successor": successor}, refusal)
+    )
