@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +12,13 @@ import typer
 from seeknal.cli.migrate import _can_look
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer
+from seeknal.cli.progress import progress
 
 if TYPE_CHECKING:
     from seeknal.state.dump.importing import ImportPlan
     from seeknal.state.dump.reading import Dump
 
 STANDARD_STREAM = "-"
-COUNTED_LINES = 100_000
-"""After how many records a line is printed where it is not known how many there are."""
 
 
 def export_state(
@@ -42,7 +40,7 @@ def export_state(
     with opened(project_path, backend, database_url) as store:
         source = record_store(store)
         successor = source.read_store().superseded_by
-        with _progress(printer) as tell:
+        with progress(printer) as tell:
             if file == STANDARD_STREAM:
                 report = export_to_stream(source, sys.stdout.buffer, on_progress=tell)
             else:
@@ -82,7 +80,7 @@ def import_state(
     is_asked = not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty()
     with ExitStack() as stack:
         dump = stack.enter_context(_dump(file))
-        with _progress(printer) as tell:
+        with progress(printer) as tell:
             if _can_look(settings):
                 store = record_store(stack.enter_context(open_settings(settings)))
                 plan = plan_import(dump, store, on_progress=tell)
@@ -99,7 +97,7 @@ def import_state(
         if is_asked and not typer.confirm(f"Import {_counted(plan.counts)} into {settings.where}?", err=True):
             printer.note("nothing was imported")
             return
-        with _progress(printer) as tell:
+        with progress(printer) as tell:
             report = import_planned(dump, store, plan, on_progress=tell)
     if output is not Format.TABLE:
         printer.thing({"file": file, "to": settings.where, "dry_run": False, **_fields(report)}, [])
@@ -126,37 +124,3 @@ def _fields(record: Any) -> dict[str, Any]:
 
 def _counted(counts: Any) -> str:
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in _fields(counts).items())
-
-
-@contextmanager
-def _progress(printer: Printer) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what is told of progress: a bar on a terminal, elsewhere a line for each tenth of it."""
-    if printer.quiet or not sys.stderr.isatty():
-        yield _Lines(printer).tell
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    tasks: dict[str, Any] = {}
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=None)
-            bar.update(tasks[stage], completed=done, total=total or None)
-
-        yield tell
-
-
-class _Lines:
-    """Progress as lines of text."""
-
-    def __init__(self, printer: Printer) -> None:
-        self._printer = printer
-        self._told: dict[str, int] = {}
-
-    def tell(self, stage: str, done: int, total: int) -> None:
-        step = done * 10 // total if total else done // COUNTED_LINES
-        if step > self._told.get(stage, 0):
-            self._told[stage] = step
-            self._printer.note(f"{stage}: {done}{f' of {total}' if total else ''} records")
