@@ -28,6 +28,7 @@
         SchemaVersionError                  .found .wanted
         CapabilityError                     this backend does not offer the operation
         SupersededError                     .successor: the state lives in another store now
+            MoveInProgressError             it is on its way to another store, or from one, right now
       TransferError                         source and target differ after a copy
       NodeFailedError                       a node of a pipeline failed
 
@@ -246,6 +247,10 @@ class SupersededError(StateBackendError):
     def __init__(self, message: str = "", *, hint: str = "", successor: str = "") -> None:
         super().__init__(message, hint=hint)
         self.successor = successor
+
+
+class MoveInProgressError(SupersededError):
+    """The state is being moved into this store or out of it; until that has ended it takes no writes."""
 
 
 class TransferError(SeeknalError):

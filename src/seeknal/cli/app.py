@@ -30,6 +30,7 @@ from seeknal.errors import (
     InvalidFieldError,
     InvalidIdError,
     LockHeldError,
+    MoveInProgressError,
     SeeknalError,
 )
 
@@ -40,6 +41,7 @@ EXIT_CODES: tuple[tuple[type[SeeknalError], int], ...] = (
     (InvalidFieldError, 2),
     (IntervalError, 2),
     (LockHeldError, 3),
+    (MoveInProgressError, 3),
     (BackendUnavailableError, 4),
     (AccessDeniedError, 4),
     (CorruptStateError, 5),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, InvalidFieldError, SeeknalError
-from seeknal.model.records import LockInfo, NodeState
+from seeknal.model.records import LockInfo, NodeState, RunState
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.checks import record_findings
 from seeknal.state.contract import StateBackend
@@ -77,6 +77,16 @@ class RecordStore(StateBackend, RecordReader):
     @abstractmethod
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed intervals or partitions, sorted by their bytes."""
+
+    def scan_runs(self) -> Iterator[RunState]:
+        """Yield all runs in creation order, those created meanwhile perhaps; a store of very many reads them in pages.
+
+        A run that is deleted while this goes on may be among them or not, and hides no other.
+        """
+        for run_id in self.read_run_ids(None, newest_first=False, limit=None):
+            run = self.read_run(run_id)
+            if run is not None:
+                yield run
 
     def guessing(self) -> Callable[[str, str], NodeState | None] | None:
         """Return what says, without a read, what a node state most likely is; ``None`` where reads cost little.

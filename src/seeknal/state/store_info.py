@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from seeknal.errors import ConcurrencyError, StateBackendError, SupersededError
+from seeknal.errors import ConcurrencyError, MoveInProgressError, StateBackendError, SupersededError
+
+_MOVING = "being moved to "
+_FILLING = "being filled from "
 
 
 class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The identity of a store.
 
     ``store_id`` is a UUID, made once, that a migration carries along. ``superseded_by`` names, with its
-    secrets masked, the store that the state moved to; then this one refuses writes.
+    secrets masked, the store that the state moved to, or says that it is on its way; then this one refuses writes.
     """
 
     store_id: str
@@ -35,9 +38,42 @@ def misplaced(found: str | None, wanted: str | None) -> StateBackendError:
 
 
 def superseded(successor: str) -> SupersededError:
-    """Return the error of a write to a store that the state moved away from."""
+    """Return the error of a write to a store that the state moved away from, or that is a part of a move."""
+    if is_unfinished(successor):
+        return MoveInProgressError(
+            f"this store is {successor}",
+            hint="Wait for that. If its process is gone, run the same `seeknal migrate-state` again, or go back with "
+            "`seeknal state rollback`.",
+            successor=successor,
+        )
     return SupersededError(
         f"this store is superseded: its state moved to {successor}",
         hint="Point the project at that store, or go back with `seeknal state rollback`.",
         successor=successor,
     )
+
+
+def moving_mark(target_where: str, by: str) -> str:
+    """Return what a store bears while its state is being moved to another one.
+
+    Args:
+        target_where: The other store in words, without secrets.
+        by: Who moves it, since when: another text for every attempt, so that an attempt which was taken for dead
+            cannot write any more.
+    """
+    return f"{_MOVING}{target_where}, {by}"
+
+
+def filling_mark(source_where: str, by: str) -> str:
+    """Return what a store bears while the state of another one is being copied into it; see `moving_mark`."""
+    return f"{_FILLING}{source_where}, {by}"
+
+
+def is_unfinished(successor: str | None) -> bool:
+    """Return whether a store bears the mark of a move that has not come to its end."""
+    return successor is not None and successor.startswith((_MOVING, _FILLING))
+
+
+def is_being_filled(successor: str | None) -> bool:
+    """Return whether a store holds a copy that is not whole."""
+    return successor is not None and successor.startswith(_FILLING)

@@ -43,6 +43,22 @@ class Counts(msgspec.Struct, kw_only=True):
     intervals: int = 0
     partitions: int = 0
 
+    def add(self, kind: type[Record]) -> None:
+        """Count a record of this kind."""
+        if kind is NodeState:
+            self.node_states += 1
+        elif kind is RunState:
+            self.runs += 1
+        elif kind is CompletedInterval:
+            self.intervals += 1
+        else:
+            self.partitions += 1
+
+    @property
+    def total(self) -> int:
+        """How many records of all kinds."""
+        return self.runs + self.node_states + self.intervals + self.partitions
+
 
 class TransferPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a transfer would do.
@@ -80,11 +96,9 @@ def record_store(backend: StateBackend) -> RecordStateBackend:
 
 def records(store: RecordStateBackend) -> Iterator[Record]:
     """Yield everything a store holds: each run followed by its nodes, in creation order, then completed work."""
-    for run_id in store.read_run_ids(None, newest_first=False, limit=None):
-        run = store.read_run(run_id)
-        if run is not None:
-            yield run
-            yield from store.read_nodes(run_id).values()
+    for run in store.scan_runs():
+        yield run
+        yield from store.read_nodes(run.run_id).values()
     for node_id in store.read_worked_nodes():
         yield from store.read_intervals(node_id)
         yield from store.read_partitions(node_id)

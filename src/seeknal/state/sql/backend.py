@@ -180,6 +180,13 @@ class DatabaseStateBackend(RecordStateBackend):
         """Return run ids in creation order."""
         return self._open.read(lambda session: runs.read_run_ids(session, status, newest_first, limit))
 
+    def scan_runs(self) -> Iterator[RunState]:
+        """Yield all runs in creation order, a page at a time."""
+        after: RunState | None = None
+        while page := self._open.read(lambda session, after=after: runs.read_page(session, after)):  # type: ignore[misc]
+            yield from page
+            after = page[-1]
+
     def read_node(self, run_id: str, node_id: str) -> NodeState | None:
         """Return one node state."""
         return self._open.read(lambda session: nodes.read_node(session, run_id, node_id))

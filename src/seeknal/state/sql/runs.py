@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, literal_column, or_, select, update
 
 from seeknal.errors import StateBackendError
 from seeknal.model.changes import missing_run, stale
@@ -14,6 +14,8 @@ from seeknal.model.records import RunState
 from seeknal.model.status import RunStatus
 from seeknal.state.sql.sequences import given_or_next
 from seeknal.state.sql.statements import Row, Session, Statement, Step, Target
+
+PAGE_RUNS = 1000
 
 
 def _key(on: Target) -> ColumnElement[bool]:
@@ -62,6 +64,26 @@ def _ids(of_status: bool, newest_first: bool) -> Statement:
 
 IDS = {(of_status, newest): _ids(of_status, newest) for of_status in (False, True) for newest in (False, True)}
 """By whether a status is asked for, and whether the newest come first."""
+
+
+PAGE = Statement(
+    lambda on: (
+        select(on.tables.runs)
+        .where(
+            # The first condition is what an index is entered by; MySQL does not see through the second.
+            on.tables.runs.c.sequence >= bindparam("sequence"),
+            or_(on.tables.runs.c.sequence > bindparam("sequence"), on.tables.runs.c.run_id > bindparam("after")),
+        )
+        .order_by(on.tables.runs.c.sequence, on.tables.runs.c.run_id)
+        .limit(literal_column(str(PAGE_RUNS)))
+    )
+)
+
+
+def read_page(session: Session, after: RunState | None) -> list[RunState]:
+    """Return the runs that follow one in creation order, `PAGE_RUNS` of them unless there are no more."""
+    params = {"sequence": after.sequence if after else -1, "after": after.run_id if after else ""}
+    return [_record(row) for row in session.all(PAGE, params)]
 
 
 def read_run(session: Session, run_id: str) -> RunState | None:

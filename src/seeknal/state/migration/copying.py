@@ -1,0 +1,252 @@
+"""Make one store hold what another one holds: a join of two streams of records, whatever the target holds before.
+
+So a first copy, one that was killed and is begun again, and the way back into a store that was left some time ago are
+the same thing. In memory there are one batch, one run of each side, and the ids of the nodes that have completed work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from seeknal.model.codec import encode
+from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.state.batch import (
+    Batch,
+    IntervalCompleted,
+    IntervalRestated,
+    PartitionCompleted,
+    PartitionRestated,
+    Work,
+)
+from seeknal.state.migration.undo import Undo
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.transfer import BATCH_ROWS, Counts, Record
+
+BATCH_BYTES = 4 << 20
+"""A commit holds no more than this, whatever its rows, but for a single record: servers limit what they are sent."""
+
+STEP_RECORDS = 1000
+"""After how many records progress is told."""
+
+Told = Callable[[int], None]
+"""Called with how many records are behind."""
+
+
+class Reading(Protocol):
+    """What a copy reads of a store."""
+
+    def scan_runs(self) -> Iterator[RunState]:
+        """Yield all runs in creation order."""
+
+    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run, sorted by the bytes of their ids."""
+
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed work, sorted by their bytes."""
+
+    def read_intervals(self, node_id: str) -> list[CompletedInterval]:
+        """Return the completed intervals of a node, canonical."""
+
+    def read_partitions(self, node_id: str) -> list[PartitionState]:
+        """Return the completed partitions of a node, sorted by the bytes of their keys."""
+
+
+class Ledger:
+    """Digests and counts what is read of a store, in the order and the bytes of `seeknal.state.transfer.digest_of`.
+
+    Args:
+        told: Called now and then.
+    """
+
+    def __init__(self, told: Told) -> None:
+        self.counts = Counts()
+        self.bytes = 0
+        self._told = told
+        self._records = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the records so far."""
+        return self._digest.hexdigest()
+
+    def add(self, record: Record) -> int:
+        """Enter a record and return its size in bytes."""
+        encoded = encode(record)
+        kind = type(record)
+        self._digest.update(b"%b %b\n" % (kind.__name__.encode(), encoded))
+        self.counts.add(kind)
+        self.bytes += len(encoded)
+        self._records += 1
+        if self._records % STEP_RECORDS == 0:
+            self._told(self._records)
+        return len(encoded)
+
+
+class Copy:
+    """One copy of a store into another.
+
+    Args:
+        target: Where to.
+        mark: What the target bears, so that nobody else writes to it.
+        undo: Where the inverse of each commit is kept.
+        rows: Rows of one commit.
+    """
+
+    def __init__(self, target: RecordStateBackend, *, mark: str, undo: Undo, rows: int = BATCH_ROWS) -> None:
+        self._target = target
+        self._mark = mark
+        self._undo = undo
+        self._rows = rows
+        self._start_batch()
+
+    def make_equal(self, source: Reading, ledger: Ledger) -> None:
+        """Make the target hold what the source holds, which does not change meanwhile.
+
+        Raises:
+            SeeknalError: As `RecordStateBackend.commit`; what was written can be undone.
+        """
+        self._drop_runs(source)
+        left = self._target.scan_runs()
+        theirs = next(left, None)
+        for run in source.scan_runs():
+            nodes = source.read_nodes(run.run_id)
+            ledger.add(run)
+            sizes = {node_id: ledger.add(state) for node_id, state in nodes.items()}
+            if theirs is None or theirs.run_id != run.run_id:
+                self._add_run(run, nodes, sizes)
+                continue
+            if theirs == run:
+                self._change_nodes(run.run_id, nodes, sizes)
+            else:
+                self._replace_run(theirs, run, nodes, sizes)
+            theirs = next(left, None)
+        self._work(source, ledger)
+        self._commit()
+
+    # ---- runs ----
+
+    def _drop_runs(self, source: Reading) -> None:
+        """Delete the runs that the source does not have, and those that it has made anew."""
+        ours = source.scan_runs()
+        run = next(ours, None)
+        for theirs in self._target.scan_runs():
+            while run is not None and _place(run) < _place(theirs):
+                run = next(ours, None)
+            if run is None or _place(run) != _place(theirs):
+                self._batch.deleted_runs.append(theirs.run_id)
+                self._keep_run(theirs)
+                self._count(1 + len(self._target.read_nodes(theirs.run_id)), 0)
+        self._commit()
+
+    def _add_run(self, run: RunState, nodes: dict[str, NodeState], sizes: dict[str, int]) -> None:
+        self._batch.run_versions[run.run_id] = 0
+        self._inverse.deleted_runs.append(run.run_id)
+        self._put_run(run, nodes, sizes)
+
+    def _put_run(self, run: RunState, nodes: dict[str, NodeState], sizes: dict[str, int]) -> None:
+        self._batch.runs.append(run)
+        self._count(1, 0)
+        for node_id, state in nodes.items():
+            self._batch.nodes.append(state)
+            self._count(1, sizes[node_id])
+
+    def _replace_run(self, theirs: RunState, run: RunState, nodes: dict[str, NodeState], sizes: dict[str, int]) -> None:
+        self._batch.deleted_runs.append(run.run_id)
+        self._keep_run(theirs)
+        self._put_run(run, nodes, sizes)
+
+    def _keep_run(self, theirs: RunState) -> None:
+        """Keep a run of the target, whose nodes fit into memory, to put it back."""
+        self._inverse.deleted_runs.append(theirs.run_id)
+        self._inverse.runs.append(theirs)
+        self._inverse.nodes += self._target.read_nodes(theirs.run_id).values()
+
+    def _change_nodes(self, run_id: str, nodes: dict[str, NodeState], sizes: dict[str, int]) -> None:
+        theirs = self._target.read_nodes(run_id)
+        for node_id in theirs.keys() - nodes.keys():
+            self._batch.deleted_nodes.append((run_id, node_id))
+            self._inverse.nodes.append(theirs[node_id])
+            self._count(1, 0)
+        for node_id, state in nodes.items():
+            there = theirs.get(node_id)
+            if there == state:
+                continue
+            self._batch.nodes.append(state)
+            if there is None:
+                self._inverse.deleted_nodes.append((run_id, node_id))
+            else:
+                self._inverse.nodes.append(there)
+            self._count(1, sizes[node_id])
+
+    # ---- completed work ----
+
+    def _work(self, source: Reading, ledger: Ledger) -> None:
+        ours, theirs = source.read_worked_nodes(), self._target.read_worked_nodes()
+        known, wanted = set(theirs), set(ours)
+        for node_id in sorted(wanted | known, key=str.encode):
+            intervals = source.read_intervals(node_id) if node_id in wanted else []
+            partitions = source.read_partitions(node_id) if node_id in wanted else []
+            records: list[Record] = [*intervals, *partitions]
+            for record in records:
+                ledger.add(record)
+            self._change_intervals(intervals, self._target.read_intervals(node_id) if node_id in known else [])
+            self._change_partitions(partitions, self._target.read_partitions(node_id) if node_id in known else [])
+
+    def _change_intervals(self, ours: list[CompletedInterval], theirs: list[CompletedInterval]) -> None:
+        if ours == theirs:
+            return
+        spans = [*ours, *theirs]
+        cleared = IntervalRestated(spans[0].node_id, min(s.start for s in spans), max(s.end for s in spans))
+        self._inverse.work += [cleared, *map(_completed, theirs)]
+        self._do([cleared] if theirs else [])
+        self._do(map(_completed, ours))
+
+    def _change_partitions(self, ours: list[PartitionState], theirs: list[PartitionState]) -> None:
+        there = {state.partition: state for state in theirs}
+        wanted = {state.partition: state for state in ours}
+        for key, state in there.items():
+            if wanted.get(key) != state:
+                self._inverse.work.append(PartitionCompleted(state))
+            if key not in wanted:
+                self._do([PartitionRestated(state.node_id, key)])
+        for key, state in wanted.items():
+            if key not in there:
+                self._inverse.work.append(PartitionRestated(state.node_id, key))
+            if there.get(key) != state:
+                self._do([PartitionCompleted(state)])
+
+    def _do(self, work: Iterable[Work]) -> None:
+        for change in work:
+            self._batch.work.append(change)
+            self._count(1, 0)
+
+    # ---- batches ----
+
+    def _start_batch(self) -> None:
+        self._batch = Batch(successor=self._mark)
+        self._inverse = Batch()
+        self._size = 0
+        self._bytes = 0
+
+    def _count(self, rows: int, size: int) -> None:
+        self._size += rows
+        self._bytes += size
+        if self._size >= self._rows or self._bytes >= BATCH_BYTES:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._size:
+            self._undo.keep(self._inverse)
+            self._target.commit(self._batch)
+        self._start_batch()
+
+
+def _place(run: RunState) -> tuple[int, bytes]:
+    return run.sequence, run.run_id.encode()
+
+
+def _completed(span: CompletedInterval) -> IntervalCompleted:
+    return IntervalCompleted(span.node_id, span.start, span.end, span.run_id)

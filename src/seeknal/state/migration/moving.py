@@ -1,0 +1,223 @@
+"""Move the state of one open store into another, so that not a row is lost and nobody writes into the void.
+
+Both ends refuse writes from the beginning, each with a mark that says who moves what and since when. Then the target is
+made equal to the source, read back and compared, and only then the source names its successor and the target opens.
+Every error before that puts both as they were found. After a kill the marks stay: nothing can be written that would be
+lost, and the same move, begun again, goes on with what it finds.
+
+A lease on `KEY` in both stores tells a move that is going on from one that was killed. What keeps a move that was
+frozen, and taken for dead, from writing when it wakes up is its mark: another one than that of its successor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import msgspec
+
+from seeknal.errors import SeeknalError, TransferError
+from seeknal.model.records import LockInfo
+from seeknal.state.lease import held, this_host
+from seeknal.state.migration.copying import Copy, Ledger
+from seeknal.state.migration.ends import Filling, Leaving
+from seeknal.state.migration.planning import differing, source_problem, target_problem
+from seeknal.state.migration.undo import Undo
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.store_info import filling_mark, moving_mark
+from seeknal.state.transaction import backoff
+from seeknal.state.transfer import BATCH_ROWS, Counts, records
+
+KEY = "seeknal migrate-state"
+"""The key of the lease of a move, in the place of a run id."""
+
+TTL_MS = 10_000
+"""A move that was killed is taken for dead after so long."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many records of it are done, and of how many; 0 where that is not known."""
+
+
+class MoveReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a move did.
+
+    Attributes:
+        counts: What is in the target now that came from the source.
+        bytes: How much that is as JSON.
+        digest: The SHA-256 of what is now in both stores; empty if all had been done before.
+        store_id: The identity that both have.
+    """
+
+    counts: Counts
+    bytes: int
+    digest: str
+    store_id: str
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Tell nobody of progress."""
+
+
+def move(
+    source: RecordStateBackend,
+    target: RecordStateBackend,
+    *,
+    source_where: str,
+    target_where: str,
+    total: int = 0,
+    batch_rows: int = BATCH_ROWS,
+    on_progress: Progress = silent,
+    before_switch: Callable[[], None] | None = None,
+    on_switch: Callable[[], None] | None = None,
+) -> MoveReport:
+    """Copy ``source`` into ``target``, verify it, and make the source refuse writes from now on.
+
+    Args:
+        source: The store to move, open.
+        target: An empty one; an unfinished copy of this source, which gets what it lacks; or the store that this
+            state moved away from some time ago, whose content is replaced.
+        source_where: The source in words, without secrets.
+        target_where: The target in words, without secrets; the source names it to its writers.
+        total: How many records there are, if that is known.
+        batch_rows: Rows per commit.
+        on_progress: Called now and then.
+        before_switch: Called once the copy is complete, before the source is left.
+        on_switch: Called when it was left; an error of it undoes the whole move.
+
+    Raises:
+        LockHeldError: Somebody holds a lock of one of them, or moves one of them right now.
+        TransferError: The target holds something else, or the two sides differ. Both are as they were found.
+        SeeknalError: As the reads and commits of both. They are as they were found, if that could be brought about.
+    """
+    by = f"since {source.clock.now():%Y-%m-%dT%H:%M:%S.%fZ}, by process {os.getpid()} on {this_host()}"
+    if _is_done(source, target, target_where):
+        if on_switch is not None:
+            on_switch()
+        return MoveReport(counts=Counts(), bytes=0, digest="", store_id=source.read_store().store_id)
+    with ExitStack() as stack:
+        info = source.read_store()
+        leaving = stack.enter_context(_claimed_source(source, target, moving_mark(target_where, by), target_where))
+        filling = stack.enter_context(_claimed_target(source, target, filling_mark(source_where, by)))
+        ledger = Ledger(lambda done: on_progress("copying", done, max(done, total)))
+        Copy(target, mark=filling.mark, undo=filling.undo, rows=batch_rows).make_equal(source, ledger)
+        count = ledger.counts.total
+        check = Ledger(lambda done: on_progress("verifying", done, count))
+        for record in records(target):
+            check.add(record)
+        if check.digest != ledger.digest:
+            raise TransferError(
+                "the copy is not equal to the source",
+                hint="Nothing has changed. Compare what there is with `seeknal state diff`, and report this.",
+            )
+        if before_switch is not None:
+            before_switch()
+        leaving.leave(target_where)
+        filling.open(info.store_id)
+        if on_switch is not None:
+            on_switch()
+    return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=info.store_id)
+
+
+def _is_done(source: RecordStateBackend, target: RecordStateBackend, target_where: str) -> bool:
+    """Return whether the state is in the target already, and only the project does not know yet."""
+    left, reached = source.read_store(), target.read_store()
+    is_left = left.superseded_by == target_where and left.store_id == reached.store_id
+    return is_left and reached.superseded_by is None
+
+
+@contextmanager
+def _claimed_source(
+    source: RecordStateBackend, target: RecordStateBackend, mark: str, target_where: str
+) -> Iterator[Leaving]:
+    """Keep everybody from writing to the source; an error in the block lets them write again."""
+    problem = source_problem(source, target, target_where)
+    if problem is not None:
+        raise problem
+    info = source.read_store()
+    wait_for_dead_move(source)
+    _refuse_others(source)
+    if info.superseded_by is not None:
+        # A move that was killed. What somebody writes before the next line marks it again is copied like the rest.
+        source.write_successor(info.store_id, None)
+    with source.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS):
+        leaving = Leaving(source, mark)
+        leaving.begin()
+        try:
+            _refuse_others(source)  # nobody gets a lock any more, so this time it is final
+            yield leaving
+        except BaseException as error:
+            _put_back(error, leaving.put_back)
+            raise
+
+
+@contextmanager
+def _claimed_target(source: RecordStateBackend, target: RecordStateBackend, mark: str) -> Iterator[Filling]:
+    """Let only the holder of the mark write to the target; an error in the block undoes its commits."""
+    wait_for_dead_move(target)
+    _refuse_others(target)
+    problem = target_problem(source, target)
+    if problem:
+        raise TransferError(problem, hint="Choose an empty store, or empty this one first.")
+    is_current = target.read_store().superseded_by is None
+    with ExitStack() as stack:
+        if is_current:
+            stack.enter_context(target.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
+        filling = Filling(target, mark, stack.enter_context(Undo()))
+        filling.begin(source.read_store().store_id)
+        try:
+            if is_current:
+                _refuse_others(target)
+                what = differing(source, target)
+                if what:
+                    raise TransferError(what, hint="Choose an empty store, or empty this one first.")
+            yield filling
+        except BaseException as error:
+            _put_back(error, filling.put_back)
+            raise
+
+
+def wait_for_dead_move(store: RecordStateBackend) -> None:
+    """Return when no move holds the lease of a store: one that was killed gives it up by its expiry.
+
+    Raises:
+        LockHeldError: A move is going on.
+    """
+    mover = _mover(store)
+    if mover is None:
+        return
+    deadline = store.clock.ticks_us() + 2 * TTL_MS * 1000
+    for pause in backoff():
+        now = _mover(store)
+        if now is None:
+            return
+        is_alive = now.owner != mover.owner or now.expires_at > mover.expires_at
+        if is_alive or store.clock.ticks_us() >= deadline:
+            raise held(now.run_id, now.node_id, now)
+        store.clock.sleep(pause)
+
+
+def _mover(store: RecordStateBackend) -> LockInfo | None:
+    return next((lock for lock in store.list_locks() if lock.run_id == KEY), None)
+
+
+def _refuse_others(store: RecordStateBackend) -> None:
+    """Raise if a run holds a lock: it is going on."""
+    for lock in store.list_locks():
+        if lock.run_id != KEY:
+            raise held(lock.run_id, lock.node_id, lock)
+
+
+def _put_back(error: BaseException, action: Callable[[], None]) -> None:
+    """Do what puts a store as it was found; where that fails, both errors are told.
+
+    Raises:
+        TransferError: It failed.
+    """
+    try:
+        action()
+    except SeeknalError as second:
+        raise TransferError(
+            f"the move failed ({str(error) or type(error).__name__}), and what it did could not be undone: {second}",
+            hint="Run the same move again: it goes on where this one ended. Or go back with `seeknal state rollback`.",
+        ) from error

@@ -1,0 +1,132 @@
+"""What a move would do, and why it would be refused; nothing is written."""
+
+from __future__ import annotations
+
+import msgspec
+
+from seeknal.errors import LockHeldError, TransferError
+from seeknal.state.lease import held
+from seeknal.state.migration.copying import Ledger, Told
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.store_info import is_being_filled, is_unfinished
+from seeknal.state.transfer import BATCH_ROWS, Counts, records
+
+READINGS = 3
+"""How often a move reads as much as a preview does: the source once, the target to write it and to compare it."""
+
+
+class MovePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a move would do.
+
+    Attributes:
+        counts: What would be moved.
+        bytes: How much that is as JSON.
+        seconds: An estimate of how long it would take.
+        refused: Why it would be refused; empty when it would not.
+        is_held: Whether one of the reasons is that somebody is at work.
+    """
+
+    counts: Counts
+    bytes: int
+    seconds: float
+    refused: list[str]
+    is_held: bool
+
+
+def plan_move(
+    source: RecordStateBackend,
+    target: RecordStateBackend | None,
+    *,
+    target_where: str,
+    rows_per_second: int,
+    told: Told,
+) -> MovePlan:
+    """Read all of a store, and find what forbids moving it.
+
+    Args:
+        source: The store to move, open.
+        target: Where to, open; ``None`` for a store that does not exist yet.
+        target_where: The target in words, without secrets.
+        rows_per_second: What a store of the target's kind takes in.
+        told: Called now and then with how many records were read.
+    """
+    began = source.clock.ticks_us()
+    ledger = Ledger(told)
+    for record in records(source):
+        ledger.add(record)
+    reading = (source.clock.ticks_us() - began) / 1_000_000
+    pings = 0.0
+    if target is not None:
+        began = target.clock.ticks_us()
+        target.read_store()
+        pings = (target.clock.ticks_us() - began) / 1_000_000 * (ledger.counts.total // BATCH_ROWS + ledger.counts.runs)
+    locks = [*source.list_locks(), *(target.list_locks() if target is not None else [])]
+    refused = [str(held(lock.run_id, lock.node_id, lock)) for lock in locks]
+    problem = source_problem(source, target, target_where)
+    refused += [str(problem)] if problem and not isinstance(problem, LockHeldError) else []
+    if target is not None:
+        theirs = target_problem(source, target)
+        if not theirs and target.read_store().superseded_by is None:
+            theirs = differing(source, target)
+        refused += [theirs] if theirs else []
+    return MovePlan(
+        counts=ledger.counts,
+        bytes=ledger.bytes,
+        seconds=READINGS * reading + pings + ledger.counts.total / rows_per_second,
+        refused=refused,
+        is_held=bool(locks),
+    )
+
+
+def source_problem(
+    source: RecordStateBackend, target: RecordStateBackend | None, target_where: str
+) -> TransferError | None:
+    """Return why this source cannot be moved, or nothing; locks apart."""
+    info = source.read_store()
+    if info.superseded_by is None:
+        return None
+    if is_being_filled(info.superseded_by):
+        return TransferError(
+            f"the source holds a copy that is not whole: it was {info.superseded_by}",
+            hint="Run that `seeknal migrate-state` again, or move the store that it came from.",
+        )
+    if is_unfinished(info.superseded_by):
+        return None
+    if target is not None and info.superseded_by == target_where:
+        reached = target.read_store()
+        if reached.store_id == info.store_id and (is_being_filled(reached.superseded_by) or not reached.superseded_by):
+            return None  # killed right at its end
+    return TransferError(
+        f"the source is superseded: its state moved to {info.superseded_by}",
+        hint="Go back with `seeknal state rollback`, or migrate from the store that is current.",
+    )
+
+
+def target_problem(source: RecordStateBackend, target: RecordStateBackend) -> str:
+    """Return why this target cannot take the source, or nothing."""
+    if next(records(target), None) is None:
+        return ""
+    ours, theirs = source.read_store(), target.read_store()
+    if ours.store_id == theirs.store_id:
+        return ""
+    if is_being_filled(theirs.superseded_by):
+        return f"the target holds an unfinished copy of another state: it was {theirs.superseded_by}"
+    return "the target already holds another state"
+
+
+def differing(source: RecordStateBackend, target: RecordStateBackend) -> str:
+    """Return what a current copy of the source holds that the source does not hold equally, or nothing.
+
+    It was written after it was copied, and by whom nobody knows: a move must not take that away.
+    """
+    for run in target.scan_runs():
+        nodes = source.read_nodes(run.run_id)
+        is_part = all(nodes.get(node_id) == state for node_id, state in target.read_nodes(run.run_id).items())
+        if not is_part or source.read_run(run.run_id) != run:
+            return f"the target is a former copy of the source, but run {run.run_id!a} differs there"
+    for node_id in target.read_worked_nodes():
+        if set(target.read_intervals(node_id)) - set(source.read_intervals(node_id)) or any(
+            state not in source.read_partitions(node_id) for state in target.read_partitions(node_id)
+        ):
+            return f"the target is a former copy of the source, but the work of {node_id!a} differs there"
+    return ""
