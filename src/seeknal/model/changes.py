@@ -203,6 +203,14 @@ def stale(what: str, expected: int, found: int | None) -> StaleVersionError:
     )
 
 
+def added_to(run_id: str) -> StaleVersionError:
+    """Return the error of the deletion of a run whose nodes are not those that were listed."""
+    return StaleVersionError(
+        f"run {run_id!a} has not the nodes any more that the writer saw",
+        hint="List them again and repeat the deletion, or use run_transaction, which does both.",
+    )
+
+
 def missing_run(run_id: str) -> RunNotFoundError:
     """Return the error of a write that names a missing run."""
     return RunNotFoundError(f"run {run_id!a} does not exist", hint="Create it first with create_run().", run_id=run_id)

@@ -93,13 +93,35 @@ class LockInfo(msgspec.Struct, frozen=True, kw_only=True):
     ttl_ms: int
 
 
+class CleanedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that a cleanup removed, with so many node states."""
+
+    run_id: str
+    status: RunStatus
+    finished_at: datetime | None
+    nodes: int
+
+
 class CleanupReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a cleanup removed, and why it left what it left.
 
-    ``deleted`` and ``kept`` hold run ids in creation order; ``kept`` maps those that are old enough
-    to the reason why they stay.
+    All in creation order. A reason is one of ``unfinished``, ``another status``, ``too young``, ``pinned``, ``among the
+    last``, ``locked``, ``newest success`` and ``written meanwhile``; what it is about may follow after a colon.
+
+    Attributes:
+        cutoff: What finished before was old enough.
+        deleted: The ids of the runs that went.
+        kept: The runs that stayed, and why, as far as they were looked at.
+        runs: Those that went, with how much each held.
+        is_complete: Whether it came to the end within its budget.
+        remaining: How many runs it did not look at any more, or did not delete yet.
+        hint: What is left to do by hand to get the space back; empty if nothing.
     """
 
     cutoff: datetime
     deleted: list[str]
     kept: dict[str, str]
+    runs: list[CleanedRun] = []
+    is_complete: bool = True
+    remaining: int = 0
+    hint: str = ""

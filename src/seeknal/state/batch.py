@@ -79,7 +79,9 @@ class Batch(Changes, kw_only=True):
         node_versions: The same for node states.
         node_sequences: The sequences of those that were read, or written before by the same instance. A version
             begins again when a record is deleted and made anew, a sequence of most stores does not.
+        node_counts: How many node states a run must hold: none was added to those that were listed.
         runs_needed: Runs that must exist.
+        runs_unlocked: Runs of which nobody may hold a lock, their own or one of their nodes.
         leases: Leases that must still be held.
         successor: What the store must say of where its state went; ``None`` is "it is here". A move writes so into
             stores that refuse everybody else.
@@ -89,7 +91,9 @@ class Batch(Changes, kw_only=True):
     run_versions: dict[str, int] = {}
     node_versions: dict[NodeKey, int] = {}
     node_sequences: dict[NodeKey, int] = {}
+    node_counts: dict[str, int] = {}
     runs_needed: set[str] = set()
+    runs_unlocked: set[str] = set()
     leases: list[Lease] = []
     successor: str | None = None
     is_guess: bool = False

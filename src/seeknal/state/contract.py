@@ -20,16 +20,14 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
-from seeknal.clock import Clock, SystemClock
-from seeknal.errors import CapabilityError, InvalidFieldError, SeeknalError
-from seeknal.model.records import CleanupReport, LockInfo, NodeState, PartitionState, RunState
+from seeknal.errors import CapabilityError, SeeknalError
+from seeknal.model.records import LockInfo, NodeState, PartitionState, RunState
 from seeknal.state.capabilities import Capability
 from seeknal.state.lease import Lease, held, this_host
-from seeknal.state.reader import StateReader
-from seeknal.state.retention import clean_runs
+from seeknal.state.retention import RetentionVerbs
 from seeknal.state.transaction import BegunTransaction, Transaction, backoff, begun
 
 T = TypeVar("T")
@@ -37,7 +35,7 @@ T = TypeVar("T")
 DEFAULT_TTL_MS = 30_000
 
 
-class StateBackend(StateReader):
+class StateBackend(RetentionVerbs):
     """A store of runs, node states, completed work and locks.
 
     Safe from threads; one instance serves a whole process. A third party writes the abstract
@@ -46,7 +44,6 @@ class StateBackend(StateReader):
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
-    clock: Clock = SystemClock()
 
     # ---- the store ----
 
@@ -335,32 +332,3 @@ class StateBackend(StateReader):
 
     def _holder(self, run_id: str, node_id: str | None) -> LockInfo | None:
         return next((lock for lock in self.list_locks() if (lock.run_id, lock.node_id) == (run_id, node_id)), None)
-
-    # ---- retention ----
-
-    def cleanup(self, *, older_than: timedelta, dry_run: bool = False) -> CleanupReport:
-        """Delete finished runs whose ``finished_at`` lies further back than ``older_than``.
-
-        [CLEAN-1] Never a run that is not finished. [CLEAN-2] Never a run that holds the newest successful
-        state of a node. [CLEAN-3] Never an interval or a partition. In short transactions, oldest first;
-        safe to interrupt and repeat.
-
-        Args:
-            older_than: Not negative.
-            dry_run: Only report what would go.
-        """
-        if not isinstance(older_than, timedelta) or older_than < timedelta():
-            raise InvalidFieldError(
-                "older_than must be a timedelta that is not negative",
-                hint="Pass timedelta(days=30).",
-                field="older_than",
-            )
-        try:
-            cutoff = self.clock.now() - older_than
-        except OverflowError:
-            raise InvalidFieldError(
-                f"older_than of {older_than.days} days reaches back before the year 1",
-                hint="Pass a shorter time.",
-                field="older_than",
-            ) from None
-        return clean_runs(self, cutoff, dry_run=dry_run)

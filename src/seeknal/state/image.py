@@ -10,7 +10,7 @@ from itertools import islice
 
 import msgspec
 
-from seeknal.model.changes import missing_run, stale
+from seeknal.model.changes import added_to, missing_run, stale
 from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import (
@@ -22,7 +22,7 @@ from seeknal.state.batch import (
     PartitionCompleted,
     Sequences,
 )
-from seeknal.state.lease import Lease, LockKey, lost
+from seeknal.state.lease import Lease, LockKey, locked_meanwhile, lost
 from seeknal.state.store_info import misplaced
 from seeknal.state.unit import changed_intervals
 
@@ -111,7 +111,7 @@ class Image:
         Raises:
             SupersededError: The state moved away from this store.
             ConcurrencyError: It is not being moved any more, and the batch is a part of that.
-            LeaseLostError, StaleVersionError, RunNotFoundError: As `RecordStore.commit`.
+            LeaseLostError, StaleVersionError, RunNotFoundError, ConcurrencyError: As `RecordStore.commit`.
         """
         if self.superseded_by != batch.successor:
             raise misplaced(self.superseded_by, batch.successor)
@@ -130,6 +130,11 @@ class Image:
             if (state.version if state else 0) != expected:
                 what = f"node {node_id!a} of run {run_id!a}"
                 raise stale(what, expected, state.version if state else 0)
+        for run_id, count in batch.node_counts.items():
+            if len(self.nodes_of(run_id)) != count:
+                raise added_to(run_id)
+        for run_id in batch.runs_unlocked & {lock.run_id for lock in self.held_locks(now_us)}:
+            raise locked_meanwhile(run_id)
 
     def numbered(self, batch: Batch) -> Changes:
         """Return the changes of a batch with their sequences given out, and without its guards."""

@@ -15,7 +15,7 @@ from uuid import uuid4
 import msgspec
 
 from seeknal.clock import SystemClock
-from seeknal.errors import LeaseLostError, LockHeldError, StateBackendError
+from seeknal.errors import ConcurrencyError, LeaseLostError, LockHeldError, StateBackendError
 from seeknal.model.records import LockInfo
 
 LockKey = tuple[str, str | None]
@@ -72,6 +72,16 @@ def lost(lease: Lease) -> LeaseLostError:
         f"the lease of {describe_key(*lease.key)} (token {lease.token}) is no longer held; nothing was written",
         hint="Somebody else may hold it now: stop this work, or take the lock again and start from what is stored.",
     )
+
+
+def locked_meanwhile(run_id: str) -> ConcurrencyError:
+    """Return the error of a commit that demands that nobody holds a lock of a run."""
+    error = ConcurrencyError(
+        f"somebody took a lock of run {run_id!a} meanwhile; nothing was written",
+        hint="Repeat the call once it is given back; `seeknal state locks` says who holds it.",
+    )
+    error.retriable = True
+    return error
 
 
 _real = SystemClock()

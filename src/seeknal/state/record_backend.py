@@ -166,6 +166,16 @@ class RecordStateBackend(LockVerbs):
 
         return self._write(delete)[0]
 
+    def _let_go(self, run_id: str) -> None:
+        """Delete a run if nobody holds a lock of it; none is freed."""
+
+        def let_go(unit: UnitOfWork) -> None:
+            if unit.run(run_id) is not None:
+                unit.drop_run(run_id)
+                unit.demand_unlocked(run_id)
+
+        self._write(let_go)
+
     # ---- node states ----
 
     def set_node_state(

@@ -1,64 +1,338 @@
-"""Which finished runs may go, and letting them go: for any backend, through its contract."""
+"""Which finished runs may go, and letting them go: for any backend, through its contract.
+
+A run is judged by its own record first, then by what else the store holds: locks and newer successes. The second
+judgement and the deletion are one transaction, so a run that became needed meanwhile is kept.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
-from seeknal.model.records import CleanupReport, RunState
-from seeknal.model.status import NodeStatus
+import msgspec
 
-if TYPE_CHECKING:
-    from seeknal.state.contract import StateBackend
+from seeknal.clock import Clock, SystemClock
+from seeknal.errors import InvalidFieldError
+from seeknal.model.codec import encode
+from seeknal.model.records import CleanedRun, CleanupReport, NodeState, RunState
+from seeknal.model.status import NodeStatus, RunStatus, as_status
+from seeknal.state.lease import Lease
+from seeknal.state.pins import is_pinned, reason_of
+from seeknal.state.reader import StateReader
 
-BATCH = 20
-"""Runs deleted in one transaction: short enough that writers beside it hardly wait."""
+T = TypeVar("T")
+
+MOST_ROWS = 2000
+"""Records deleted in one transaction, but for those of a single run: writers beside it hardly wait."""
+
+RUNS_AT_ONCE = 200
+"""Runs that are kept in memory between being read and being deleted."""
+
+UNFINISHED = "unfinished"
+OTHER_STATUS = "another status"
+TOO_YOUNG = "too young"
+PINNED = "pinned"
+AMONG_LAST = "among the last"
+LOCKED = "locked"
+NEWEST_SUCCESS = "newest success"
+WRITTEN = "written meanwhile"
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many runs of it are done, and of how many."""
 
 
-def clean_runs(backend: StateBackend, cutoff: datetime, *, dry_run: bool) -> CleanupReport:
-    """Delete runs that finished before ``cutoff``; see `StateBackend.cleanup` for the rules.
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run must be to go.
 
-    The newest successful state of a node is looked for once per node, not once per run, and looked
-    at again inside the transaction that deletes, so that a run which became the newest is kept.
+    Attributes:
+        cutoff: It finished before.
+        keep_last: Newer ones there must be, of any status, in the order of creation.
+        status: It has this status; any final one if ``None``.
     """
-    old = [run for run in map(backend.get_run, backend.list_runs()) if run is not None and _is_old(run, cutoff)]
+
+    cutoff: datetime
+    keep_last: int = 0
+    status: RunStatus | None = None
+
+
+class Retirement(NamedTuple):
+    """What became of the first runs of several.
+
+    Attributes:
+        judged: How many were looked at.
+        gone: Those that went.
+        kept: Those that are needed, and why.
+    """
+
+    judged: int
+    gone: list[CleanedRun]
+    kept: dict[str, str]
+
+
+def rules_of(now: datetime, older_than: object, keep_last: object, status: object) -> Rules:
+    """Return the rules that a caller names.
+
+    Raises:
+        InvalidFieldError: Naming the field.
+    """
+    if not isinstance(older_than, timedelta) or older_than < timedelta():
+        raise InvalidFieldError(
+            "older_than must be a timedelta that is not negative",
+            hint="Pass timedelta(days=30).",
+            field="older_than",
+        )
+    if not isinstance(keep_last, int) or isinstance(keep_last, bool) or keep_last < 0:
+        raise InvalidFieldError(
+            f"keep_last is {keep_last!r}; it must be a whole number, 0 or more",
+            hint="Pass how many of the newest runs stay.",
+            field="keep_last",
+        )
+    wanted = None if status is None else as_status(RunStatus, status)
+    if wanted is not None and not wanted.is_final:
+        raise InvalidFieldError(
+            f"status is {wanted.value}, and a run that is not finished never goes",
+            hint="Pass success, failed or cancelled.",
+            field="status",
+        )
+    try:
+        return Rules(cutoff=now - older_than, keep_last=keep_last, status=wanted)
+    except OverflowError:
+        raise InvalidFieldError(
+            f"older_than of {older_than.days} days reaches back before the year 1",
+            hint="Pass a shorter time.",
+            field="older_than",
+        ) from None
+
+
+def deadline_of(backend: RetentionVerbs, budget: object) -> int | None:
+    """Return the tick at which a budget is used up, ``None`` without one.
+
+    Raises:
+        InvalidFieldError: It is not a length of time.
+    """
+    if budget is None:
+        return None
+    if not isinstance(budget, timedelta) or budget < timedelta():
+        raise InvalidFieldError(
+            "budget must be a timedelta that is not negative", hint="Pass timedelta(seconds=60).", field="budget"
+        )
+    return backend.clock.ticks_us() + budget // timedelta(microseconds=1)
+
+
+def why_kept(run: RunState, rules: Rules, *, is_among_last: bool) -> str:
+    """Return why a run stays, as far as its record says, or nothing."""
+    if not run.status.is_final or run.finished_at is None:
+        return UNFINISHED
+    if rules.status not in (None, run.status):
+        return OTHER_STATUS
+    if run.finished_at >= rules.cutoff:
+        return TOO_YOUNG
+    if is_pinned(run):
+        return because(PINNED, reason_of(run))
+    return because(AMONG_LAST, str(rules.keep_last)) if is_among_last else ""
+
+
+def because(reason: str, detail: str) -> str:
+    """Return a reason with what it is about."""
+    return f"{reason}: {detail}" if detail else reason
+
+
+class RetentionVerbs(StateReader):
+    """The part of the contract about cleaning up. The clauses are part of the law in `seeknal.state.contract`."""
+
+    clock: Clock = SystemClock()
+
+    @abstractmethod
+    def delete_run(self, run_id: str) -> bool:
+        """Delete a run; as the contract says."""
+
+    @abstractmethod
+    def run_transaction(self, function: Callable[[], T], *, lease: Lease | None = None, timeout_ms: int = 10_000) -> T:
+        """Call ``function`` in a transaction; as the contract says."""
+
+    def cleanup(
+        self,
+        *,
+        older_than: timedelta,
+        keep_last: int = 0,
+        status: str | None = None,
+        dry_run: bool = False,
+        budget: timedelta | None = None,
+        on_progress: Progress | None = None,
+    ) -> CleanupReport:
+        """Delete finished runs whose ``finished_at`` lies further back than ``older_than``; oldest first.
+
+        [CLEAN-1] Never a run that is not finished. [CLEAN-2] Never a run that holds the newest successful
+        state of a node. [CLEAN-3] Never an interval or a partition. [CLEAN-4] Never a pinned run
+        (`seeknal.state.pins`). [CLEAN-5] Never one of the newest ``keep_last`` runs. [CLEAN-6] Never a run of another
+        status than ``status``. [CLEAN-7] Never a run of which somebody holds a lock, its own or one of a
+        node in it; no lock is taken away. [CLEAN-8] The report says of every run what became of it. [CLEAN-9] In short
+        transactions, none of which begins after ``budget``; safe to interrupt, to repeat and beside others.
+
+        Args:
+            older_than: Not negative.
+            keep_last: So many runs, of any status, as were created last when it begins.
+            status: ``success``, ``failed`` or ``cancelled``.
+            dry_run: Only report what would go.
+            budget: How long it may take; the report says whether that was enough.
+            on_progress: Called now and then.
+
+        Raises:
+            InvalidFieldError: Naming the field.
+        """
+        rules = rules_of(self.clock.now(), older_than, keep_last, status)
+        deadline = deadline_of(self, budget)
+        report = clean_runs(self, rules, dry_run=dry_run, deadline=deadline, on_progress=on_progress)
+        return report if dry_run else msgspec.structs.replace(report, hint=self.give_back_space(deadline))
+
+    def give_back_space(self, deadline: int | None = None) -> str:
+        """Return what was deleted to the system, where that is ours to do; `cleanup` ends with it.
+
+        Args:
+            deadline: The tick of ``clock`` after which it is left for the next time.
+
+        Returns:
+            What is left to do by hand; empty if nothing.
+        """
+        return ""
+
+    def _runs_of(self, known: Container[str]) -> Iterator[RunState]:
+        """Yield the known runs in creation order, but for those that are gone."""
+        return (run for run in map(self.get_run, self.list_runs()) if run is not None and run.run_id in known)
+
+    def _retire(
+        self, runs: Sequence[RunState], *, dry_run: bool, marks: Mapping[str, bytes] | None = None
+    ) -> Retirement:
+        """Delete those of the first runs that nothing needs; a store that can do so in fewer steps does."""
+        return retire(self, runs, dry_run=dry_run, marks=marks)
+
+    def _let_go(self, run_id: str) -> None:
+        """Delete a run of which nobody holds a lock."""
+        self.delete_run(run_id)
+
+
+def clean_runs(
+    backend: RetentionVerbs,
+    rules: Rules,
+    *,
+    dry_run: bool = False,
+    deadline: int | None = None,
+    marks: Mapping[str, bytes] | None = None,
+    on_progress: Progress | None = None,
+) -> CleanupReport:
+    """Delete the runs that the rules let go; see `StateBackend.cleanup`.
+
+    Args:
+        backend: The store.
+        rules: Which.
+        dry_run: Only report what would go.
+        deadline: No transaction begins at this tick or later.
+        marks: Only these runs, and only if they still have these marks (`mark_of`).
+        on_progress: Called after each transaction.
+    """
+    ids = backend.list_runs()
+    place = {run_id: number for number, run_id in enumerate(ids)}
+    first_of_last = len(ids) - rules.keep_last
+    gone: list[CleanedRun] = []
     kept: dict[str, str] = {}
-    deleted: list[str] = []
-    for first in range(0, len(old), BATCH):
-        batch = old[first : first + BATCH]
-        if dry_run:
-            deleted += _deletable(backend, batch, kept)
-        else:
-            deleted += backend.run_transaction(lambda batch=batch: _delete(backend, batch, cutoff, kept))  # type: ignore[misc]
-    return CleanupReport(cutoff=cutoff, deleted=deleted, kept=kept)
+    waiting: list[RunState] = []
+    seen = 0
+    runs = backend._runs_of(place)
+    while not waiting and (page := list(islice(runs, RUNS_AT_ONCE))):
+        seen += len(page)
+        for run in page:
+            reason = why_kept(run, rules, is_among_last=place[run.run_id] >= first_of_last)
+            if reason:
+                kept[run.run_id] = reason
+            elif marks is None or run.run_id in marks:
+                waiting.append(run)
+        while waiting and not (deadline is not None and backend.clock.ticks_us() >= deadline):
+            found = backend._retire(waiting, dry_run=dry_run, marks=marks)
+            del waiting[: found.judged]
+            gone += found.gone
+            kept |= found.kept
+            if on_progress is not None:
+                on_progress("looking" if dry_run else "cleaning", seen - len(waiting), len(ids))
+    return CleanupReport(
+        cutoff=rules.cutoff,
+        deleted=[run.run_id for run in gone],
+        kept=dict(sorted(kept.items(), key=lambda item: place[item[0]])),
+        runs=gone,
+        is_complete=not waiting,
+        remaining=len(ids) - seen + len(waiting) if waiting else 0,
+    )
 
 
-def _is_old(run: RunState, cutoff: datetime) -> bool:
-    return run.status.is_final and run.finished_at is not None and run.finished_at < cutoff
+def retire(
+    backend: RetentionVerbs,
+    runs: Sequence[RunState],
+    *,
+    dry_run: bool,
+    marks: Mapping[str, bytes] | None = None,
+) -> Retirement:
+    """Delete those of the first runs that nothing needs, in one short transaction through the verbs of the contract."""
+
+    def decide() -> Retirement:
+        held = {lock.run_id for lock in backend.list_locks()}
+        newest: dict[str, str] = {}
+        gone: list[CleanedRun] = []
+        kept: dict[str, str] = {}
+        judged = rows = 0
+        for run in runs:
+            if rows >= MOST_ROWS:
+                break
+            judged += 1
+            nodes = backend.get_all_node_states(run.run_id)
+            found = backend.get_run(run.run_id)
+            rows += 1 + len(nodes)
+            if found is None:
+                continue  # somebody else deleted it
+            if found.version != run.version or (marks is not None and marks[run.run_id] != mark_of(found, nodes)):
+                kept[run.run_id] = WRITTEN
+            elif run.run_id in held:
+                kept[run.run_id] = LOCKED
+            elif node_id := _newest_success(backend, nodes, newest):
+                kept[run.run_id] = because(NEWEST_SUCCESS, node_id)
+            else:
+                gone.append(cleaned(run, len(nodes)))
+        if not dry_run:
+            for each in gone:
+                backend._let_go(each.run_id)
+        return Retirement(judged, gone, kept)
+
+    return decide() if dry_run else backend.run_transaction(decide)
 
 
-def _deletable(backend: StateBackend, runs: list[RunState], kept: dict[str, str]) -> list[str]:
-    """Return the ids of the runs that hold no newest success, and note why the others stay."""
-    newest: dict[str, str | None] = {}
-    free: list[str] = []
-    for run in runs:
-        for node_id, state in backend.get_all_node_states(run.run_id).items():
-            if state.status is not NodeStatus.SUCCESS:
-                continue
+def cleaned(run: RunState, nodes: int) -> CleanedRun:
+    """Return what is told of a run that goes."""
+    return CleanedRun(run_id=run.run_id, status=run.status, finished_at=run.finished_at, nodes=nodes)
+
+
+def mark_of(run: RunState, nodes: Mapping[str, NodeState]) -> bytes:
+    """Return a digest of a run and its nodes: equal exactly if nothing was written to them."""
+    digest = hashlib.sha256(encode(run))
+    for state in nodes.values():
+        digest.update(encode(state))
+    return digest.digest()
+
+
+def _newest_success(backend: RetentionVerbs, nodes: Mapping[str, NodeState], newest: dict[str, str]) -> str:
+    """Return the first node whose newest successful state is among these, or nothing.
+
+    Args:
+        backend: The store.
+        nodes: Those of one run.
+        newest: By node, the run that holds its newest success, as far as it is known; more is added.
+    """
+    for node_id, state in nodes.items():
+        if state.status is NodeStatus.SUCCESS:
             if node_id not in newest:
                 latest = backend.get_latest_node_state(node_id, status="success")
-                newest[node_id] = latest.run_id if latest else None
-            if newest[node_id] == run.run_id:
-                kept[run.run_id] = f"holds the newest successful state of {node_id}"
-                break
-        else:
-            free.append(run.run_id)
-    return free
-
-
-def _delete(backend: StateBackend, runs: list[RunState], cutoff: datetime, kept: dict[str, str]) -> list[str]:
-    still_old = [run for run in map(backend.get_run, [run.run_id for run in runs]) if run and _is_old(run, cutoff)]
-    deletable = _deletable(backend, still_old, kept)
-    for run_id in deletable:
-        backend.delete_run(run_id)
-    return deletable
+                newest[node_id] = latest.run_id if latest else ""
+            if newest[node_id] == state.run_id:
+                return node_id
+    return ""

@@ -62,7 +62,7 @@ Guess = Callable[[str, str], NodeState | None]
 class _Frame:
     """What was written since one savepoint. ``None`` stands for a deletion."""
 
-    __slots__ = ("dropped", "freed", "leases", "needed", "nodes", "runs", "work")
+    __slots__ = ("dropped", "freed", "leases", "needed", "nodes", "runs", "unlocked", "work")
 
     def __init__(self) -> None:
         self.dropped: set[str] = set()
@@ -70,6 +70,7 @@ class _Frame:
         self.nodes: dict[NodeKey, NodeState | None] = {}
         self.work: list[Work] = []
         self.freed: set[str] = set()
+        self.unlocked: set[str] = set()
         self.needed: set[str] = set()
         self.leases: list[Lease] = []
 
@@ -97,6 +98,7 @@ class _Frame:
             self.nodes[key] = written
         self.work += later.work
         self.freed |= later.freed
+        self.unlocked |= later.unlocked
         self.needed |= later.needed
         self.leases += later.leases
 
@@ -278,6 +280,10 @@ class UnitOfWork:
         """Free the locks of a run and of its nodes at the commit."""
         self._frames[-1].freed.add(run_id)
 
+    def demand_unlocked(self, run_id: str) -> None:
+        """Commit only if nobody holds a lock of a run or of its nodes then."""
+        self._frames[-1].unlocked.add(run_id)
+
     def demand(self, lease: Lease) -> None:
         """Commit only if this lease is still held."""
         self._frames[-1].leases.append(lease)
@@ -306,10 +312,16 @@ class UnitOfWork:
             run_versions={run_id: run.version if (run := self._base_runs.get(run_id)) else 0 for run_id in frame.runs},
             node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key in guarded},
             node_sequences={key: base.sequence for key in guarded if (base := self._base_nodes.get(key))},
+            node_counts={run_id: self._count(run_id) for run_id in dropped if run_id in self._listed},
             runs_needed=frame.needed - created - gone,
+            runs_unlocked=frame.unlocked,
             leases=frame.leases,
             is_guess=self.has_guessed,
         )
+
+    def _count(self, run_id: str) -> int:
+        """Return how many node states a run had when they were listed."""
+        return sum(state is not None for (run, _), state in self._base_nodes.items() if run == run_id)
 
     def _is_dropped(self, run_id: str) -> bool:
         return any(run_id in frame.dropped for frame in self._frames)

@@ -105,6 +105,8 @@ class Plan:
         for key, expected in sorted(batch.node_versions.items()):
             if key[0] in deleted or key not in guarded_by_write:
                 steps.append(nodes.guard_step(key, expected, batch.node_sequences.get(key, 0)))
+        steps += [nodes.count_step(run_id, count) for run_id, count in sorted(batch.node_counts.items())]
+        steps += [leases.unlocked_step(run_id, self._clock) for run_id in sorted(batch.runs_unlocked)]
         for run_id in batch.deleted_runs:
             steps += [Step(nodes.DELETE_OF_RUN, {"key": run_id}), Step(runs.DELETE, {"key": run_id})]
         for nth, run in enumerate(batch.runs, 1):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, literal_column, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, exists, literal_column, or_, select, update
 
 from seeknal.clock import Clock
 from seeknal.model.instants import from_us, to_us
 from seeknal.model.records import LockInfo
-from seeknal.state.lease import Lease, LockKey, lost, this_host
+from seeknal.state.lease import Lease, LockKey, locked_meanwhile, lost, this_host
 from seeknal.state.sql.statements import Params, Row, Session, Statement, Step, Target
 from seeknal.state.sql.texts import stored
 
@@ -107,6 +107,13 @@ FREE = Statement(lambda on: _freed(on, *_key(on), _is_held(on), _is_mine(on)))
 FREE_RUN = Statement(lambda on: _freed(on, on.tables.locks.c.run_id == bindparam("key")))
 
 
+IS_UNLOCKED = Statement(
+    lambda on: select(literal_column("1")).where(
+        ~exists(select(on.tables.locks.c.token).where(on.tables.locks.c.run_id == bindparam("key"), _is_held(on)))
+    )
+)
+
+
 def measured(clock: Clock) -> Params:
     """Return what a store of one machine measures leases by."""
     return {"now_us": clock.ticks_us(), "wall_us": to_us(clock.now())}
@@ -150,6 +157,11 @@ def end_steps(lease: Lease, reason: str, clock: Clock) -> list[Step]:
 def hold_step(lease: Lease, clock: Clock) -> Step:
     """Return the step that demands a lease, and that it stands until the end of the transaction."""
     return Step(HOLD, _of(lease.key, lease.owner, clock), lambda session: lost(lease))
+
+
+def unlocked_step(run_id: str, clock: Clock) -> Step:
+    """Return the step that demands that nobody holds a lock of a run or of its nodes."""
+    return Step(IS_UNLOCKED, {"key": run_id, **measured(clock)}, lambda session: locked_meanwhile(run_id))
 
 
 def free_run_step(run_id: str) -> Step:

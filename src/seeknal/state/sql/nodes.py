@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from seeknal.errors import StateBackendError
-from seeknal.model.changes import missing_run, stale
+from seeknal.model.changes import added_to, missing_run, stale
 from seeknal.model.codec import decode, encode
 from seeknal.model.instants import from_us, to_us
 from seeknal.model.records import NodeState
@@ -134,6 +134,12 @@ OF_RUN = Statement(
         .order_by(on.tables.node_states.c.node_id)
     )
 )
+HAS_COUNT = Statement(
+    lambda on: select(literal_column("1")).where(
+        select(func.count()).where(on.tables.node_states.c.run_id == bindparam("key")).scalar_subquery()
+        == bindparam("count", type_=BigInteger)
+    )
+)
 DELETE = Statement(lambda on: delete(on.tables.node_states).where(*_key(on)))
 DELETE_OF_RUN = Statement(
     lambda on: delete(on.tables.node_states).where(on.tables.node_states.c.run_id == bindparam("key"))
@@ -211,6 +217,11 @@ def guard_step(key: NodeKey, expected: int, seen: int) -> Step:
     """Return the step that demands the state that was seen, version 0 being "no record"."""
     params = {"key": key[0], "node_key": key[1], "expected": expected, "seen": seen}
     return Step(STANDS_AT if expected else IS_ABSENT, params, lambda session: stale_node(session, key, expected))
+
+
+def count_step(run_id: str, count: int) -> Step:
+    """Return the step that demands so many node states of a run."""
+    return Step(HAS_COUNT, {"key": run_id, "count": count}, lambda session: added_to(run_id))
 
 
 def stale_node(session: Session, key: NodeKey, expected: int) -> StateBackendError:

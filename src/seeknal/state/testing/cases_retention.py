@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from seeknal.clock import FakeClock
-from seeknal.errors import InvalidFieldError
+from seeknal.errors import InvalidFieldError, RunNotFoundError
+from seeknal.state import pins
 from seeknal.state.contract import StateBackend
 from seeknal.state.testing.clauses import clause
 from seeknal.state.testing.factories import NODE, day, everything, spans
@@ -29,7 +31,7 @@ class RetentionCases:
         backend.update_run("late", status="success")
         report = other.cleanup(older_than=MONTH)
         assert report.deleted == ["success", "failed", "cancelled"]
-        assert report.kept == {}
+        assert report.kept == {"pending": "unfinished", "running": "unfinished", "late": "too young"}
         assert report.cutoff == clock.now() - MONTH
         assert backend.list_runs() == ["pending", "running", "late"]
         assert backend.cleanup(older_than=MONTH).deleted == []
@@ -55,8 +57,7 @@ class RetentionCases:
         clock.advance(days=99)
         report = backend.cleanup(older_than=MONTH)
         assert report.deleted == ["a", "c"]
-        assert report.kept.keys() == {"b"}
-        assert NODE in report.kept["b"]
+        assert report.kept == {"b": f"newest success: {NODE}", "d": "unfinished"}
         assert backend.list_runs() == ["b", "d"]
         latest = backend.get_latest_node_state(NODE, "success")
         assert latest is not None
@@ -88,6 +89,140 @@ class RetentionCases:
         assert preview.deleted == [f"r{number}" for number in range(45)]
         assert backend.list_runs() == []
 
+    @clause("CLEAN-2")
+    def test_one_node_of_many_keeps_its_run(self, backend: StateBackend, clock: FakeClock) -> None:
+        """Nodes that failed, were skipped or succeeded again later keep none."""
+        for run_id, states in (("a", "success skipped failed"), ("b", "success success failed"), ("c", "success")):
+            backend.create_run(run_id)
+            for number, status in enumerate(states.split()):
+                backend.set_node_state(run_id, f"n{number}", status=status)
+            backend.update_run(run_id, status="failed")
+        clock.advance(days=99)
+        report = backend.cleanup(older_than=MONTH)
+        assert report.kept == {"b": "newest success: n1", "c": "newest success: n0"}
+        assert [(run.run_id, run.status, run.nodes) for run in report.runs] == [("a", "failed", 3)]
+        assert backend.get_all_node_states("a") == {}
+
+    @clause("CLEAN-4")
+    def test_a_pinned_run_stays(self, backend: StateBackend, other: StateBackend, clock: FakeClock) -> None:
+        """Under every rule, until its pin is taken away."""
+        for run_id in ("a", "b", "c"):
+            backend.create_run(run_id, status="failed")
+        pins.pin_run(other, "a", "audit 2024")
+        backend.set_metadata("b", {pins.PINNED: True, "mine": 1})
+        clock.advance(days=99)
+        report = backend.cleanup(older_than=timedelta(), status="failed")
+        assert (report.deleted, report.kept) == (["c"], {"a": "pinned: audit 2024", "b": "pinned"})
+        assert pins.unpin_run(other, "a")
+        assert not pins.unpin_run(other, "a")
+        assert backend.cleanup(older_than=MONTH).deleted == ["a"]
+        assert backend.get_metadata("b")["mine"] == 1
+
+    @clause("CLEAN-4")
+    def test_a_missing_run_cannot_be_pinned(self, backend: StateBackend) -> None:
+        """Nor can it lose a pin."""
+        for change in (pins.pin_run, pins.unpin_run):
+            with pytest.raises(RunNotFoundError):
+                change(backend, "r")
+        assert not backend.exists("r")
+
+    @clause("CLEAN-5")
+    def test_the_newest_runs_stay(self, backend: StateBackend, clock: FakeClock) -> None:
+        """By creation, whatever their status; a run goes only if it is old enough as well."""
+        for number, status in enumerate(("failed", "failed", "failed", "running", "failed")):
+            backend.create_run(f"r{number}", status=status)
+            clock.advance(days=20)
+        report = backend.cleanup(older_than=MONTH, keep_last=3)
+        assert report.deleted == ["r0", "r1"]
+        assert report.kept == {"r2": "among the last: 3", "r3": "unfinished", "r4": "too young"}
+        assert backend.cleanup(older_than=timedelta(), keep_last=3).deleted == []
+        assert backend.cleanup(older_than=timedelta(), keep_last=99).deleted == []
+        assert backend.cleanup(older_than=timedelta(), keep_last=1).deleted == ["r2"]
+
+    @clause("CLEAN-6")
+    @pytest.mark.parametrize("status", ["success", "failed", "cancelled"])
+    def test_only_runs_of_a_status_go(self, backend: StateBackend, clock: FakeClock, status: str) -> None:
+        """The others say so."""
+        for each in ("success", "failed", "cancelled"):
+            backend.create_run(each, status=each)
+        clock.advance(days=99)
+        report = backend.cleanup(older_than=MONTH, status=status)
+        assert report.deleted == [status]
+        assert set(report.kept.values()) == {"another status"}
+        assert set(backend.list_runs()) == report.kept.keys()
+
+    @clause("CLEAN-7")
+    def test_a_run_whose_lock_is_held_stays(self, backend: StateBackend, other: StateBackend, clock: FakeClock) -> None:
+        """Its own or that of a node in it; the lock stays, too, and goes on counting."""
+        for run_id in ("a", "b", "c"):
+            backend.create_run(run_id, status="failed")
+        clock.advance(days=99)
+        with other.lock("a") as lease, other.lock("b", NODE):
+            report = backend.cleanup(older_than=MONTH)
+            assert (report.deleted, report.kept) == (["c"], {"a": "locked", "b": "locked"})
+            assert len(other.list_locks()) == 2
+            with other.transaction(lease=lease):
+                other.set_node_state("a", NODE, status="failed")
+        assert backend.cleanup(older_than=MONTH).deleted == ["a", "b"]
+        with other.lock("a") as again:
+            assert again.token == lease.token + 1
+
+    @clause("CLEAN-7")
+    def test_a_lock_that_is_taken_after_a_preview_keeps_its_run(
+        self, backend: StateBackend, other: StateBackend, clock: FakeClock
+    ) -> None:
+        """A preview binds nobody."""
+        backend.create_run("r", status="failed")
+        clock.advance(days=99)
+        assert backend.cleanup(older_than=MONTH, dry_run=True).deleted == ["r"]
+        assert other.acquire_lock("r", timeout_ms=0)
+        assert backend.cleanup(older_than=MONTH).kept == {"r": "locked"}
+        assert other.release_lock("r")
+
+    @clause("CLEAN-8")
+    def test_every_run_is_told_of(self, backend: StateBackend, clock: FakeClock) -> None:
+        """In the order of creation, with how much went."""
+        with backend.transaction():
+            for number in range(9):
+                backend.create_run(f"r{number}", status=("failed", "running", "success")[number % 3])
+                backend.set_node_state(f"r{number}", NODE, status="success")
+        clock.advance(days=99)
+        told: list[tuple[int, int]] = []
+        report = backend.cleanup(older_than=MONTH, on_progress=lambda _, done, of: told.append((done, of)))
+        assert report.deleted == ["r0", "r2", "r3", "r5", "r6"]
+        assert list(report.kept) == ["r1", "r4", "r7", "r8"]
+        assert [run.nodes for run in report.runs] == [1] * 5
+        assert told[-1] == (9, 9)
+        assert (report.is_complete, report.remaining) == (True, 0)
+
+    @clause("CLEAN-9")
+    def test_no_transaction_begins_after_the_budget(self, backend: StateBackend, clock: FakeClock) -> None:
+        """It says how much is left, and the next one goes on there."""
+        with backend.transaction():
+            for number in range(5):
+                backend.create_run(f"r{number}", status="failed")
+        clock.advance(days=99)
+        before = everything(backend)
+        report = backend.cleanup(older_than=MONTH, budget=timedelta())
+        assert (report.deleted, report.is_complete, report.remaining) == ([], False, 5)
+        assert everything(backend) == before
+        report = backend.cleanup(older_than=MONTH, budget=timedelta(hours=1))
+        assert (len(report.deleted), report.is_complete, report.remaining) == (5, True, 0)
+
+    @clause("CLEAN-9")
+    def test_several_at_once(self, backend: StateBackend, other: StateBackend, clock: FakeClock) -> None:
+        """Each run goes once, and no newest success with it."""
+        with backend.transaction():
+            for number in range(60):
+                backend.create_run(f"r{number}", status="success")
+                backend.set_node_state(f"r{number}", f"n{number % 7}", status="success")
+        clock.advance(days=99)
+        with ThreadPoolExecutor(2) as pool:
+            reports = list(pool.map(lambda each: each.cleanup(older_than=MONTH), (backend, other)))
+        gone = [run_id for report in reports for run_id in report.deleted]
+        assert sorted(gone) == sorted(f"r{number}" for number in range(53))
+        assert backend.list_runs() == [f"r{number}" for number in range(53, 60)]
+
     @clause("ERR-1")
     @pytest.mark.parametrize("bad", [timedelta(microseconds=-1), 30, None, "30 days", timedelta.max])
     def test_bad_limits(self, backend: StateBackend, bad: Any) -> None:
@@ -96,4 +231,22 @@ class RetentionCases:
         with pytest.raises(InvalidFieldError) as caught:
             backend.cleanup(older_than=bad)
         assert caught.value.field == "older_than"
+        assert backend.exists("r")
+
+    @clause("ERR-1")
+    @pytest.mark.parametrize(
+        ("field", "bad"),
+        [
+            *(("keep_last", bad) for bad in (-1, 1.0, "1", None, True)),
+            *(("status", bad) for bad in ("running", "pending", "sucess", 1)),
+            *(("budget", bad) for bad in (timedelta(microseconds=-1), 30)),
+        ],
+    )
+    def test_bad_rules(self, backend: StateBackend, clock: FakeClock, field: str, bad: Any) -> None:
+        """Refused before anything goes; the error names the field."""
+        backend.create_run("r", status="failed")
+        clock.advance(days=99)
+        with pytest.raises(InvalidFieldError) as caught:
+            backend.cleanup(older_than=MONTH, **{field: bad})
+        assert caught.value.field == field
         assert backend.exists("r")
