@@ -11,8 +11,9 @@ import pytest
 
 from seeknal.errors import SupersededError
 from seeknal.state.backend import create_state_backend
+from seeknal.state.migration.moving import move
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.transfer import BATCH_ROWS, digest_of, transfer
+from seeknal.state.transfer import BATCH_ROWS, digest_of
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -85,7 +86,7 @@ def test_a_state_goes_through_every_kind_of_store_and_stays_the_same(open_store,
     fill(source)
     for kind in ("postgresql", "mysql", "libsql", "sqlite", "file again"):
         target, before = open_store(kind), digest_of(source)
-        transfer(source, target, target_where=kind, batch_rows=rows)
+        move(source, target, source_where="before", target_where=kind, batch_rows=rows)
         assert digest_of(target) == before
         for write in (lambda old=source: old.create_run("late"), lambda old=source: old.set_node_state("a", "n1")):
             with pytest.raises(SupersededError, match=kind):
@@ -102,9 +103,9 @@ def test_a_state_that_comes_back_goes_on_after_what_was_written_elsewhere(open_s
     store, other = open_store(kind), open_store("postgresql")
     fill(store)
     for number in range(2):
-        transfer(store, other, target_where="the other")
+        move(store, other, source_where="the first", target_where="the other")
         write_something_new(other, f"other {number}")
-        transfer(other, store, target_where="the first")
+        move(other, store, source_where="the other", target_where="the first")
         write_something_new(store, f"first {number}")
         assert len(set(sequences(store))) == len(sequences(store))
 

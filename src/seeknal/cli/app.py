@@ -19,7 +19,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from seeknal import __version__
-from seeknal.cli import check, diff, doctor, dump, locks, migrate, project, published, schema, state
+from seeknal.cli import check, diff, doctor, dump, locks, migrate, project, published, rollback, schema, state
 from seeknal.errors import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -67,7 +67,7 @@ state_app.command("unlock")(locks.unlock)
 state_app.command("adopt")(published.adopt)
 state_app.command("export")(dump.export_state)
 state_app.command("import")(dump.import_state)
-state_app.command("rollback")(migrate.rollback)
+state_app.command("rollback")(rollback.rollback)
 state_app.command("schema")(schema.schema)
 state_app.command("doctor")(doctor.doctor)
 state_app.command("diff")(diff.diff)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seeknal.cli.migrate import _can_look
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.progress import progress
+from seeknal.cli.stores import looked_at
 
 if TYPE_CHECKING:
     from seeknal.state.dump.importing import ImportPlan
@@ -81,8 +81,9 @@ def import_state(
     with ExitStack() as stack:
         dump = stack.enter_context(_dump(file))
         with progress(printer) as tell:
-            if _can_look(settings):
-                store = record_store(stack.enter_context(open_settings(settings)))
+            found = looked_at(stack, settings)
+            if found is not None:
+                store = found
                 plan = plan_import(dump, store, on_progress=tell)
             else:  # opening the store would make it: not for an export that is damaged
                 plan = plan_import(dump, None, on_progress=tell)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seeknal.cli.output import Format
+from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from seeknal.state.contract import StateBackend
@@ -19,7 +20,33 @@ Backend = Annotated[str | None, typer.Option("--backend", help="Backend: file, d
 DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="Where the database is.")]
 Output = Annotated[Format, typer.Option("--output", help="How results are printed on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the backend, as in state_options; repeatable."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def options_of(given: list[str] | None) -> dict[str, Any] | None:
+    """Return what ``--option`` names, whole numbers and booleans as such; ``None`` if it was not used.
+
+    Raises:
+        ConfigurationError: One is not ``KEY=VALUE``, or holds a secret, which must come from the environment.
+    """
+    if not given:
+        return None
+    found: dict[str, Any] = {}
+    for each in given:
+        key, mark, value = each.partition("=")
+        if not key or not mark:
+            raise ConfigurationError(f"--option {each!r} is not KEY=VALUE", hint="Write it like --option schema=ops.")
+        if any(word in key.lower() for word in ("token", "password", "secret")) and "${" not in value:
+            raise ConfigurationError(
+                f"--option {key} would show a secret to everybody who lists processes",
+                hint=f"Write '--option {key}=${{NAME}}', and set the environment variable NAME.",
+            )
+        found[key] = int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
+    return found
 
 
 @contextmanager

@@ -72,6 +72,16 @@ def shown(value: Any) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
+def sized(count: int) -> str:
+    """Return a number of bytes in words."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
 def _json(value: Any, *, indent: int = -1) -> str:
     # Imported here: --version and --help print no JSON.
     import msgspec

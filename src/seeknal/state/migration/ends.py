@@ -43,25 +43,27 @@ class Filling:
 
     Args:
         target: The store.
+        store_id: The identity that it gets at once: what a kill leaves is then known as a part of a copy.
         mark: What it bears from `begin` on.
         undo: Where the inverse of each commit is kept.
     """
 
-    def __init__(self, target: RecordStateBackend, mark: str, undo: Undo) -> None:
+    def __init__(self, target: RecordStateBackend, store_id: str, mark: str, undo: Undo) -> None:
         self.undo = undo
+        self.store_id = store_id
         self.mark = mark
         self._target = target
         self._found = target.read_store()
         self._is_open = False
 
-    def begin(self, store_id: str) -> None:
-        """Mark it. Under the source's identity from the start: what a kill leaves is then known as a part of a copy."""
-        self._target.write_successor(store_id, self.mark)
+    def begin(self) -> None:
+        """Let nobody else write to it."""
+        self._target.write_successor(self.store_id, self.mark)
 
-    def open(self, store_id: str) -> None:
+    def open(self) -> None:
         """Let everybody write to it."""
         self._is_open = True
-        self._target.write_successor(store_id, None)
+        self._target.write_successor(self.store_id, None)
 
     def put_back(self) -> None:
         """Take out what was put in."""

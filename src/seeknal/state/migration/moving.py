@@ -22,7 +22,8 @@ from seeknal.model.records import LockInfo
 from seeknal.state.lease import held, this_host
 from seeknal.state.migration.copying import Copy, Ledger
 from seeknal.state.migration.ends import Filling, Leaving
-from seeknal.state.migration.planning import differing, source_problem, target_problem
+from seeknal.state.migration.merging import Merge
+from seeknal.state.migration.planning import source_problem, target_problem
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import filling_mark, moving_mark
@@ -65,6 +66,7 @@ def move(
     *,
     source_where: str,
     target_where: str,
+    is_merge: bool = False,
     total: int = 0,
     batch_rows: int = BATCH_ROWS,
     on_progress: Progress = silent,
@@ -79,6 +81,7 @@ def move(
             state moved away from some time ago, whose content is replaced.
         source_where: The source in words, without secrets.
         target_where: The target in words, without secrets; the source names it to its writers.
+        is_merge: Whether the target keeps what it holds, and its identity.
         total: How many records there are, if that is known.
         batch_rows: Rows per commit.
         on_progress: Called now and then.
@@ -91,20 +94,25 @@ def move(
         SeeknalError: As the reads and commits of both. They are as they were found, if that could be brought about.
     """
     by = f"since {source.clock.now():%Y-%m-%dT%H:%M:%S.%fZ}, by process {os.getpid()} on {this_host()}"
-    if _is_done(source, target, target_where):
+    store_id = source.read_store().store_id
+    if _is_done(source, target, target_where, is_merge=is_merge):
         if on_switch is not None:
             on_switch()
-        return MoveReport(counts=Counts(), bytes=0, digest="", store_id=source.read_store().store_id)
+        return MoveReport(counts=Counts(), bytes=0, digest="", store_id=store_id)
     with ExitStack() as stack:
-        info = source.read_store()
         leaving = stack.enter_context(_claimed_source(source, target, moving_mark(target_where, by), target_where))
-        filling = stack.enter_context(_claimed_target(source, target, filling_mark(source_where, by)))
+        mark = filling_mark(source_where, by)
+        filling = stack.enter_context(_claimed_target(source, target, mark, is_merge=is_merge))
         ledger = Ledger(lambda done: on_progress("copying", done, max(done, total)))
-        Copy(target, mark=filling.mark, undo=filling.undo, rows=batch_rows).make_equal(source, ledger)
-        count = ledger.counts.total
-        check = Ledger(lambda done: on_progress("verifying", done, count))
-        for record in records(target):
-            check.add(record)
+        check = Ledger(lambda done: on_progress("verifying", done, max(done, ledger.counts.total)))
+        if is_merge:
+            merge = Merge(target, mark=mark, undo=filling.undo, rows=batch_rows)
+            merge.add(source, ledger)
+            merge.verify(source, check)
+        else:
+            Copy(target, mark=mark, undo=filling.undo, rows=batch_rows).make_equal(source, ledger)
+            for record in records(target):
+                check.add(record)
         if check.digest != ledger.digest:
             raise TransferError(
                 "the copy is not equal to the source",
@@ -113,17 +121,17 @@ def move(
         if before_switch is not None:
             before_switch()
         leaving.leave(target_where)
-        filling.open(info.store_id)
+        filling.open()
         if on_switch is not None:
             on_switch()
-    return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=info.store_id)
+    return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=filling.store_id)
 
 
-def _is_done(source: RecordStateBackend, target: RecordStateBackend, target_where: str) -> bool:
+def _is_done(source: RecordStateBackend, target: RecordStateBackend, target_where: str, *, is_merge: bool) -> bool:
     """Return whether the state is in the target already, and only the project does not know yet."""
     left, reached = source.read_store(), target.read_store()
-    is_left = left.superseded_by == target_where and left.store_id == reached.store_id
-    return is_left and reached.superseded_by is None
+    is_there = is_merge or left.store_id == reached.store_id
+    return left.superseded_by == target_where and is_there and reached.superseded_by is None
 
 
 @contextmanager
@@ -152,25 +160,29 @@ def _claimed_source(
 
 
 @contextmanager
-def _claimed_target(source: RecordStateBackend, target: RecordStateBackend, mark: str) -> Iterator[Filling]:
+def _claimed_target(
+    source: RecordStateBackend, target: RecordStateBackend, mark: str, *, is_merge: bool
+) -> Iterator[Filling]:
     """Let only the holder of the mark write to the target; an error in the block undoes its commits."""
     wait_for_dead_move(target)
     _refuse_others(target)
-    problem = target_problem(source, target)
+    hint = "Choose another store." if is_merge else "Choose an empty store, or add to this one with --merge."
+    problem = target_problem(source, target, is_merge=is_merge)
     if problem:
-        raise TransferError(problem, hint="Choose an empty store, or empty this one first.")
+        raise TransferError(problem, hint=hint)
     is_current = target.read_store().superseded_by is None
     with ExitStack() as stack:
         if is_current:
             stack.enter_context(target.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
-        filling = Filling(target, mark, stack.enter_context(Undo()))
-        filling.begin(source.read_store().store_id)
+        store_id = (target if is_merge else source).read_store().store_id
+        filling = Filling(target, store_id, mark, stack.enter_context(Undo()))
+        filling.begin()
         try:
             if is_current:
                 _refuse_others(target)
-                what = differing(source, target)
-                if what:
-                    raise TransferError(what, hint="Choose an empty store, or empty this one first.")
+                problem = target_problem(source, target, is_merge=is_merge)  # nobody changes it any more
+                if problem:
+                    raise TransferError(problem, hint=hint)
             yield filling
         except BaseException as error:
             _put_back(error, filling.put_back)

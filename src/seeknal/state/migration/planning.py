@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from seeknal.errors import LockHeldError, TransferError
+from seeknal.errors import TransferError
 from seeknal.state.lease import held
 from seeknal.state.migration.copying import Ledger, Told
+from seeknal.state.migration.merging import merge_problem
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import is_being_filled, is_unfinished
 from seeknal.state.transfer import BATCH_ROWS, Counts, records
 
 READINGS = 3
 """How often a move reads as much as a preview does: the source once, the target to write it and to compare it."""
+
+
+ROWS_PER_SECOND = {"file": 40_000, "database": 40_000, "postgresql": 20_000, "mysql": 10_000, "libsql": 10_000}
+"""What a store of a kind takes in, by its name or the scheme of its URL: measured with ``benchmarks/migration.py``."""
 
 
 class MovePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +43,9 @@ def plan_move(
     target: RecordStateBackend | None,
     *,
     target_where: str,
-    rows_per_second: int,
-    told: Told,
+    kind: str = "",
+    is_merge: bool = False,
+    told: Told = lambda _: None,
 ) -> MovePlan:
     """Read all of a store, and find what forbids moving it.
 
@@ -47,35 +53,45 @@ def plan_move(
         source: The store to move, open.
         target: Where to, open; ``None`` for a store that does not exist yet.
         target_where: The target in words, without secrets.
-        rows_per_second: What a store of the target's kind takes in.
+        kind: Of the target: a key of `ROWS_PER_SECOND`.
+        is_merge: Whether the target keeps what it holds.
         told: Called now and then with how many records were read.
     """
     began = source.clock.ticks_us()
     ledger = Ledger(told)
     for record in records(source):
         ledger.add(record)
-    reading = (source.clock.ticks_us() - began) / 1_000_000
-    pings = 0.0
+    seconds = READINGS * (source.clock.ticks_us() - began) / 1_000_000
+    seconds += ledger.counts.total / ROWS_PER_SECOND.get(kind, min(ROWS_PER_SECOND.values()))
     if target is not None:
         began = target.clock.ticks_us()
         target.read_store()
-        pings = (target.clock.ticks_us() - began) / 1_000_000 * (ledger.counts.total // BATCH_ROWS + ledger.counts.runs)
+        trips = ledger.counts.total // BATCH_ROWS + ledger.counts.runs
+        seconds += trips * (target.clock.ticks_us() - began) / 1_000_000
     locks = [*source.list_locks(), *(target.list_locks() if target is not None else [])]
     refused = [str(held(lock.run_id, lock.node_id, lock)) for lock in locks]
     problem = source_problem(source, target, target_where)
-    refused += [str(problem)] if problem and not isinstance(problem, LockHeldError) else []
+    refused += [str(problem)] if problem else []
     if target is not None:
-        theirs = target_problem(source, target)
-        if not theirs and target.read_store().superseded_by is None:
-            theirs = differing(source, target)
+        theirs = target_problem(source, target, is_merge=is_merge)
         refused += [theirs] if theirs else []
-    return MovePlan(
-        counts=ledger.counts,
-        bytes=ledger.bytes,
-        seconds=READINGS * reading + pings + ledger.counts.total / rows_per_second,
-        refused=refused,
-        is_held=bool(locks),
-    )
+    return MovePlan(counts=ledger.counts, bytes=ledger.bytes, seconds=seconds, refused=refused, is_held=bool(locks))
+
+
+def check_source(source: RecordStateBackend, target_where: str) -> None:
+    """Raise unless a store can be moved away now, as far as that is to be seen without the target.
+
+    Raises:
+        LockHeldError: Somebody holds a lock of it; a move of it that was killed may be waited for.
+        TransferError: Its state moved away before.
+    """
+    info = source.read_store()
+    if info.superseded_by is None:
+        for lock in source.list_locks():
+            raise held(lock.run_id, lock.node_id, lock)
+    problem = source_problem(source, None, target_where)
+    if problem is not None and info.superseded_by != target_where:
+        raise problem
 
 
 def source_problem(
@@ -102,19 +118,21 @@ def source_problem(
     )
 
 
-def target_problem(source: RecordStateBackend, target: RecordStateBackend) -> str:
-    """Return why this target cannot take the source, or nothing."""
+def target_problem(source: RecordStateBackend, target: RecordStateBackend, *, is_merge: bool = False) -> str:
+    """Return why this target cannot take the source, or nothing; locks apart."""
+    if is_merge:
+        return merge_problem(source, target)
+    ours, theirs = source.read_store(), target.read_store()
     if next(records(target), None) is None:
         return ""
-    ours, theirs = source.read_store(), target.read_store()
     if ours.store_id == theirs.store_id:
-        return ""
+        return "" if theirs.superseded_by is not None else _difference(source, target)
     if is_being_filled(theirs.superseded_by):
         return f"the target holds an unfinished copy of another state: it was {theirs.superseded_by}"
     return "the target already holds another state"
 
 
-def differing(source: RecordStateBackend, target: RecordStateBackend) -> str:
+def _difference(source: RecordStateBackend, target: RecordStateBackend) -> str:
     """Return what a current copy of the source holds that the source does not hold equally, or nothing.
 
     It was written after it was copied, and by whom nobody knows: a move must not take that away.

@@ -1,0 +1,79 @@
+"""Back to the store that a state came from: what would be given up, and the swap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from seeknal.state.lease import held
+from seeknal.state.migration.ends import Leaving
+from seeknal.state.migration.merging import holds
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.transfer import digest_of
+
+OTHER = "completed work, or deleted runs"
+"""What was written since and is no run that stands."""
+
+
+def written_since(
+    new: RecordStateBackend, old: RecordStateBackend, *, digest: str | None, is_merge: bool = False
+) -> list[str]:
+    """Name the runs of the new store that the old one does not hold equally, or `OTHER`.
+
+    Args:
+        new: The store that the state moved to.
+        old: The store that it came from.
+        digest: Of what was moved, if that is known.
+        is_merge: Whether the new store held another state before; then only the runs of the old one count.
+    """
+    if is_merge:
+        return [run.run_id for run in old.scan_runs() if not holds(new, run, old.read_nodes(run.run_id))]
+    if digest == digest_of(new):
+        return []
+    found = [
+        run.run_id
+        for run in new.scan_runs()
+        if run != old.read_run(run.run_id) or new.read_nodes(run.run_id) != old.read_nodes(run.run_id)
+    ]
+    return found or [OTHER]
+
+
+def swap_back(
+    new: RecordStateBackend,
+    old: RecordStateBackend,
+    *,
+    old_where: str,
+    is_merge: bool = False,
+    on_switch: Callable[[], None],
+) -> None:
+    """Let the old store take writes again, and the new one refuse them; safe to repeat after a kill.
+
+    Args:
+        new: The store that the state moved to; it goes on as it is after a merge.
+        old: The store that it came from.
+        old_where: The old store in words, without secrets.
+        is_merge: Whether the new store held another state before.
+        on_switch: Called when that is done; an error of it undoes it.
+
+    Raises:
+        LockHeldError: Somebody is at work in the new store.
+        SeeknalError: As the writes of both; they are as they were found.
+    """
+    info = old.read_store()
+    with ExitStack() as undo:
+        if not is_merge:
+            _refuse_locks(new)
+            if new.read_store().superseded_by != old_where:
+                leaving = Leaving(new, old_where)
+                undo.callback(leaving.put_back)
+                leaving.begin()
+                _refuse_locks(new)
+        undo.callback(old.write_successor, info.store_id, info.superseded_by)
+        old.write_successor(info.store_id, None)
+        on_switch()
+        undo.pop_all()
+
+
+def _refuse_locks(store: RecordStateBackend) -> None:
+    for lock in store.list_locks():
+        raise held(lock.run_id, lock.node_id, lock)
