@@ -7,7 +7,7 @@ backends stand on it. What it needs of a store is abstract in `seeknal.state.rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -165,6 +165,13 @@ class RecordStateBackend(LockVerbs):
             return True
 
         return self._write(delete)[0]
+
+    def _runs_of(self, known: Container[str]) -> Iterator[RunState]:
+        """Yield the known runs in creation order, but for those that are gone."""
+        if self.in_transaction:
+            return super()._runs_of(known)
+        self._check_open()
+        return (run for run in self.scan_runs() if run.run_id in known)
 
     def _let_go(self, run_id: str) -> None:
         """Delete a run if nobody holds a lock of it; none is freed."""

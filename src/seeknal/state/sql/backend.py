@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -19,7 +19,8 @@ from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
-from seeknal.state.sql import examine, intervals, leases, nodes, receipts, runs, schema, store
+from seeknal.state.retention import Retirement
+from seeknal.state.sql import examine, intervals, leases, nodes, receipts, retention, runs, schema, store
 from seeknal.state.sql.address import address_of, table_names
 from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
@@ -291,6 +292,15 @@ class DatabaseStateBackend(RecordStateBackend):
         fencing = target.dialect.fence(schema.used_tables(target))
         fence = [Step(statement_of(each), {}) for each in fencing]
         self._open.repeat(lambda: [*fence, Step(store.MOVE, {"id": store_id, "successor": successor})])
+
+    def _retire(
+        self, runs: Sequence[RunState], *, dry_run: bool, marks: Mapping[str, bytes] | None = None
+    ) -> Retirement:
+        """Delete those of the first runs that nothing needs, in a few statements each."""
+        if marks is not None or self.in_transaction:
+            return super()._retire(runs, dry_run=dry_run, marks=marks)
+        with self._database.one_budget():
+            return retention.retire(self._open, self.clock, runs, dry_run=dry_run, budget_ms=self.busy_timeout_ms)
 
     # ---- locks ----
 

@@ -1,0 +1,152 @@
+"""Runs that nothing needs any more: judged by one statement each, deleted by a few in one transaction.
+
+The transaction demands again what the judgement found. Where writers lock rows, it also holds what it rests on until
+its end: the run, its nodes, and the newer success of each node that succeeded in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, select
+
+from seeknal.clock import Clock
+from seeknal.model.changes import stale
+from seeknal.model.records import RunState
+from seeknal.state.batch import NodeKey
+from seeknal.state.retention import LOCKED, MOST_ROWS, NEWEST_SUCCESS, WRITTEN, Retirement, because, cleaned
+from seeknal.state.sql import leases, nodes, receipts, runs
+from seeknal.state.sql.dialects.base import RefusedError
+from seeknal.state.sql.engine import Database
+from seeknal.state.sql.statements import Session, Statement, Step, Target
+from seeknal.state.sql.store import current_step
+from seeknal.state.transaction import backoff
+
+_SUCCESS: ColumnElement[str] = literal_column("'success'")
+
+
+def _successes(on: Target) -> Any:
+    return on.tables.node_states.alias("ours")
+
+
+def _is_of_run(ours: Any) -> ColumnElement[bool]:
+    return and_(ours.c.run_id == bindparam("key"), ours.c.status == _SUCCESS)
+
+
+def _is_newest(on: Target, ours: Any) -> ColumnElement[bool]:
+    """Return that no other successful state of the node was written later."""
+    newer = on.tables.node_states.alias("newer")
+    same = (newer.c.node_id == ours.c.node_id) & (newer.c.status == _SUCCESS)
+    return ~exists(select(newer.c.run_id).where(same, newer.c.sequence > ours.c.sequence))
+
+
+def _standing(on: Target) -> Any:
+    every, run, ours = on.tables.node_states, on.tables.runs, _successes(on)
+    version = select(run.c.version).where(run.c.run_id == bindparam("key"))
+    count = select(func.count()).select_from(every).where(every.c.run_id == bindparam("key"))
+    newest = select(func.min(ours.c.node_id)).where(_is_of_run(ours), _is_newest(on, ours))
+    return select(*(each.scalar_subquery() for each in (version, count, newest)))
+
+
+def _obsolete(on: Target) -> Any:
+    ours = _successes(on)
+    return select(literal_column("1")).where(
+        ~exists(select(ours.c.node_id).where(_is_of_run(ours), _is_newest(on, ours)))
+    )
+
+
+def _witnesses(on: Target) -> Any:
+    """Return the newest success of each node that succeeded in a run."""
+    ours, theirs = _successes(on), on.tables.node_states.alias("theirs")
+    same = (theirs.c.node_id == ours.c.node_id) & (theirs.c.status == _SUCCESS)
+    columns = (theirs.c.run_id, theirs.c.node_id, theirs.c.version, theirs.c.sequence)
+    return select(*columns).join_from(ours, theirs, same).where(_is_of_run(ours), _is_newest(on, theirs))
+
+
+STANDING = Statement(_standing)
+OBSOLETE = Statement(_obsolete)
+WITNESSES = Statement(_witnesses)
+HOLD_NODES = Statement(
+    lambda on: (
+        select(on.tables.node_states.c.node_id)
+        .where(on.tables.node_states.c.run_id == bindparam("key"))
+        .order_by(on.tables.node_states.c.node_id)
+        .with_for_update()
+    )
+)
+
+
+def retire(
+    database: Database, clock: Clock, candidates: Sequence[RunState], *, dry_run: bool, budget_ms: int
+) -> Retirement:
+    """Delete those of the first runs that nothing needs, in one transaction.
+
+    Raises:
+        StateBackendError: The store cannot be reached, moved away, or what this rests on did not stand still.
+    """
+    deadline = clock.ticks_us() + budget_ms * 1000
+    for pause in backoff():
+        found, demands = database.read(lambda session: _judged(session, clock, candidates))
+        if dry_run or not found.gone:
+            return found
+        work = [*demands, *_deletions(found), current_step(database.location)]
+
+        def steps(op_id: int, work: list[Step] = work) -> list[Step]:
+            return [receipts.leave_step(op_id), *work] if database.dialect.is_shared else work
+
+        try:
+            database.commit(lambda raw, op_id, steps=steps: database.run(raw, steps(op_id)), lambda _: [])  # type: ignore[misc]
+        except RefusedError as refused:
+            refusal = steps(0)[refused.at].refusal
+            problem = database.read(refusal) if refusal else stale("a record of a run", 0, None)
+            if not problem.retriable or clock.ticks_us() >= deadline:
+                raise problem from None
+            clock.sleep(pause)  # somebody wrote in between: judge again
+        else:
+            return found
+    raise AssertionError("the pauses never end")  # pragma: no cover
+
+
+def _judged(session: Session, clock: Clock, candidates: Sequence[RunState]) -> tuple[Retirement, list[Step]]:
+    """Return what can go of the first runs, and the steps that demand that it can."""
+    held = {lock.run_id for lock in leases.read_held(session, clock)}
+    locks_rows = session.target.dialect.locks_rows
+    found = Retirement(0, [], {})
+    versions: dict[str, int] = {}
+    witnesses: dict[NodeKey, tuple[int, int]] = {}
+    judged = rows = 0
+    for run in candidates:
+        if rows >= MOST_ROWS:
+            break
+        judged += 1
+        version, count, newest = session.one(STANDING, {"key": run.run_id}) or (None, 0, None)
+        rows += 1 + count
+        if version is None:
+            continue  # somebody else deleted it
+        if version != run.version:
+            found.kept[run.run_id] = WRITTEN
+        elif run.run_id in held:
+            found.kept[run.run_id] = LOCKED
+        elif newest is not None:
+            found.kept[run.run_id] = because(NEWEST_SUCCESS, newest)
+        else:
+            found.gone.append(cleaned(run, count))
+            versions[run.run_id] = version
+            if locks_rows:
+                newer = session.all(WITNESSES, {"key": run.run_id})
+                witnesses.update(((row[0], row[1]), (row[2], row[3])) for row in newer)
+    # Runs before nodes, each in the order of their ids, as every commit does: no writers wait in a ring.
+    demands = [runs.guard_step(run_id, version) for run_id, version in sorted(versions.items())]
+    demands += [leases.unlocked_step(run_id, clock) for run_id in versions]
+    if locks_rows:
+        demands += [Step(HOLD_NODES, {"key": run_id}) for run_id in sorted(versions)]
+    demands += [nodes.guard_step(key, *seen) for key, seen in sorted(witnesses.items())]
+    demands += [Step(OBSOLETE, {"key": run_id}, lambda session: stale("a node", 0, None)) for run_id in versions]
+    return found._replace(judged=judged), demands
+
+
+def _deletions(found: Retirement) -> list[Step]:
+    return [
+        Step(statement, {"key": run.run_id}) for run in found.gone for statement in (nodes.DELETE_OF_RUN, runs.DELETE)
+    ]
