@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from seeknal.clock import Clock, SystemClock
-from seeknal.errors import InvalidFieldError
+from seeknal.errors import BackendUnavailableError, InvalidFieldError
 from seeknal.model.codec import encode
 from seeknal.model.records import CleanedRun, CleanupReport, NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus, as_status
@@ -187,7 +187,13 @@ class RetentionVerbs(StateReader):
         rules = rules_of(self.clock.now(), older_than, keep_last, status)
         deadline = deadline_of(self, budget)
         report = clean_runs(self, rules, dry_run=dry_run, deadline=deadline, on_progress=on_progress)
-        return report if dry_run else msgspec.structs.replace(report, hint=self.give_back_space(deadline))
+        if dry_run:
+            return report
+        try:
+            hint = self.give_back_space(deadline)
+        except BackendUnavailableError as error:  # the runs are gone all the same, and the report must say so
+            hint = f"their space was not given back, the next cleanup tries again: {error}"
+        return msgspec.structs.replace(report, hint=hint)
 
     def give_back_space(self, deadline: int | None = None) -> str:
         """Return what was deleted to the system, where that is ours to do; `cleanup` ends with it.

@@ -20,7 +20,7 @@ from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
 from seeknal.state.retention import Retirement
-from seeknal.state.sql import examine, intervals, leases, nodes, receipts, retention, runs, schema, store
+from seeknal.state.sql import examine, intervals, leases, nodes, receipts, retention, runs, schema, space, store
 from seeknal.state.sql.address import address_of, table_names
 from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
@@ -301,6 +301,10 @@ class DatabaseStateBackend(RecordStateBackend):
             return super()._retire(runs, dry_run=dry_run, marks=marks)
         with self._database.one_budget():
             return retention.retire(self._open, self.clock, runs, dry_run=dry_run, budget_ms=self.busy_timeout_ms)
+
+    def give_back_space(self, deadline: int | None = None) -> str:
+        """Give the free pages of a SQLite file back, in small steps; a server looks after its own space."""
+        return space.give_back(self._open, self.clock, deadline)
 
     # ---- locks ----
 

@@ -158,7 +158,8 @@ class SqliteDialect(Dialect):
             ) from error
 
     def settle(self, cursor: Cursor) -> None:
-        """Use a write-ahead log; readers then never wait for a writer."""
+        """Use a write-ahead log, so that readers never wait for a writer; let a new file give back single pages."""
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it changes nothing
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.fetchone()
 

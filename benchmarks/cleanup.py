@@ -1,0 +1,155 @@
+"""What a cleanup of a SQLite store costs, as a ratio to the bare deletes, measured in turns within one run.
+
+    python benchmarks/cleanup.py [--rounds 5] [--runs 1000] [--nodes 100]
+
+Prints the median over the rounds of (ours / limit) with its quartiles, the seconds behind them, the statements that
+ours takes for each run, and the peak of the memory that Python allocates. The limit deletes the same rows of a copy
+of the same file, in transactions of as many runs, and gives the space back as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import time
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from transition import spread
+
+from seeknal.model.records import NodeState, RunState
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.backend import create_state_backend
+from seeknal.state.batch import Batch
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.retention import MOST_ROWS
+from seeknal.state.sql.dialects.sqlite import SqliteDialect
+
+LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
+ROWS_AT_ONCE = 10_000
+
+
+def filled(path: Path, runs: int, nodes: int) -> None:
+    """Make a store of so many old runs, and one more, which holds the newest successes."""
+    store = create_state_backend("database", db_path=path)
+    assert isinstance(store, RecordStateBackend)
+    with store:
+        store.initialize()
+        step = max(1, ROWS_AT_ONCE // nodes)
+        for first in range(0, runs + 1, step):
+            batch = Batch()
+            for number in range(first, min(first + step, runs + 1)):
+                run_id = f"run_{number:06}"
+                batch.runs.append(
+                    RunState(
+                        run_id=run_id, status=RunStatus.SUCCESS, finished_at=LONG_AGO, version=1, sequence=number + 1
+                    )
+                )
+                batch.nodes += [
+                    NodeState(
+                        run_id=run_id,
+                        node_id=f"transform.node_{node}",
+                        status=NodeStatus.SUCCESS,
+                        started_at=LONG_AGO,
+                        finished_at=LONG_AGO,
+                        duration_ms=1000,
+                        row_count=node,
+                        fingerprint="0123456789abcdef" * 4,
+                        version=2,
+                        sequence=number + 1,
+                    )
+                    for node in range(nodes)
+                ]
+            store.commit(batch)
+
+
+def bare(path: Path, runs: int, nodes: int) -> float:
+    """Return how long the bare deletes take."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    step = max(1, MOST_ROWS // (nodes + 1))
+    begin = time.perf_counter()
+    for first in range(0, runs, step):
+        connection.execute("BEGIN IMMEDIATE")
+        for number in range(first, min(first + step, runs)):
+            connection.execute("DELETE FROM node_states WHERE run_id = ?", (f"run_{number:06}",))
+            connection.execute("DELETE FROM runs WHERE run_id = ?", (f"run_{number:06}",))
+        connection.execute("COMMIT")
+    connection.executescript("PRAGMA incremental_vacuum")
+    spent = time.perf_counter() - begin
+    connection.close()
+    return spent
+
+
+def ours(path: Path, runs: int) -> float:
+    """Return how long a cleanup takes."""
+    with create_state_backend("database", db_path=path) as store:
+        store.initialize()
+        begin = time.perf_counter()
+        report = store.cleanup(older_than=timedelta(days=30))
+        spent = time.perf_counter() - begin
+    assert len(report.deleted) == runs
+    return spent
+
+
+def statements(path: Path, runs: int) -> float:
+    """Return how many statements a cleanup takes for each run."""
+    seen: list[str] = []
+    connect = SqliteDialect.connect
+
+    def traced(self: SqliteDialect, *given: Any) -> Any:
+        connection = connect(self, *given)
+        connection.set_trace_callback(seen.append)
+        return connection
+
+    SqliteDialect.connect = traced  # type: ignore[method-assign]
+    try:
+        ours(path, runs)
+    finally:
+        SqliteDialect.connect = connect  # type: ignore[method-assign]
+    return len(seen) / runs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="2 or more")
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--nodes", type=int, default=100)
+    arguments = parser.parse_args()
+    runs, nodes = arguments.runs, arguments.nodes
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        template, copy = Path(name) / "template.db", Path(name) / "copy.db"
+        filled(template, runs, nodes)
+
+        def fresh() -> Path:
+            for path in Path(name).glob("copy.db*"):
+                path.unlink()
+            shutil.copy(template, copy)
+            return copy
+
+        limits, spent = [], []
+        for _ in range(arguments.rounds):
+            limits.append(bare(fresh(), runs, nodes))
+            spent.append(ours(fresh(), runs))
+        count = statements(fresh(), runs)
+        fresh()
+        tracemalloc.start()
+        ours(copy, runs)
+        peak = tracemalloc.get_traced_memory()[1]
+        ratios = [mine / limit for mine, limit in zip(spent, limits, strict=True)]
+        print(
+            f"cleanup   ours/limit {spread(ratios)}   {runs} runs x {nodes} nodes   "
+            f"({statistics.median(spent):.2f} s / {statistics.median(limits):.2f} s)   "
+            f"{count:.1f} statements per run   peak {peak / 2**20:.0f} MiB   "
+            f"{template.stat().st_size / 2**20:.0f} -> {copy.stat().st_size / 2**20:.0f} MiB"
+        )
+
+
+if __name__ == "__main__":
+    main()
