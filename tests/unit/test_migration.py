@@ -107,7 +107,7 @@ def test_an_error_leaves_both_sides_as_they_were(source, target, at, monkeypatch
         if (where[:1] == (at,) and where[1] > 4) or not where:
             raise KeyboardInterrupt
 
-    given = {"before the switch": {"before_switch": fail}, "at the switch": {"on_switch": fail}}
+    given = {"before the switch": {"before_switch": fail}, "at the switch": {"on_switch": lambda _: fail()}}
     with pytest.raises(KeyboardInterrupt):
         moved(source, target, batch_rows=4, **given.get(at, {"on_progress": fail}))
     assert (content(source), content(target)) == before

@@ -49,7 +49,7 @@ def migrate_state(
 
     printer = Printer(output, quiet=quiet)
     source = load_settings(project_path)
-    chosen = options_of(option)
+    chosen = options_of(option)  # what the project file says beside the old store is not for another one
     target = load_settings(project_path, backend=backend, database_url=database_url, options=chosen)
     if (source.backend, source.options) == (target.backend, target.options):
         raise ConfigurationError(
@@ -57,6 +57,11 @@ def migrate_state(
         )
     before = read_project(source.project_path)
     record = record_of(before, source, target, is_merge=merge)
+
+    def switch(digest: str) -> None:
+        finish(source.project_path, digest)
+        _point_project_at(target, database_url, chosen, before)
+
     taken = published.waiting(source) if dry_run else None
     if taken is not None:
         published.preview(printer, taken, source, target)
@@ -84,10 +89,9 @@ def migrate_state(
                 target_where=target.where,
                 is_merge=merge,
                 on_progress=tell,
-                on_switch=lambda: _point_project_at(target, database_url, chosen, before),
+                on_switch=switch,
             )
         put_back.pop_all()
-        finish(source.project_path, report.digest)
     _show_report(printer, source, target, report)
     if source.decided_by == "environment":
         printer.note("the environment still names the old store: change SEEKNAL_STATE_BACKEND, SEEKNAL_DATABASE_URL")
@@ -148,7 +152,7 @@ def _counted(counts: Any) -> list[tuple[str, Any]]:
 
 
 def _point_project_at(
-    target: StateSettings, url: str | None, options: Mapping[str, Any] | None, before: dict[str, Any]
+    target: StateSettings, url: str | None, options: Mapping[str, Any], before: dict[str, Any]
 ) -> None:
     """Write the new store into the project file, but no secret."""
     from seeknal.state.settings import edit_project
@@ -160,10 +164,7 @@ def _point_project_at(
     if written is None and "url" in target.options:
         # The environment or the file gave the URL: what the file says of it stays.
         written = before.get("database_url")
-    changes: dict[str, Any] = {"state_backend": target.backend, "database_url": written}
-    named = before.get("state_backend") or ("database" if before.get("database_url") else "file")
-    if options is not None:
-        changes["state_options"] = dict(options) or None
-    elif named != target.backend:
-        changes["state_options"] = None
-    edit_project(target.project_path, changes)
+    edit_project(
+        target.project_path,
+        {"state_backend": target.backend, "database_url": written, "state_options": dict(options) or None},
+    )

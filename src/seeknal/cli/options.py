@@ -27,16 +27,14 @@ Option = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def options_of(given: list[str] | None) -> dict[str, Any] | None:
-    """Return what ``--option`` names, whole numbers and booleans as such; ``None`` if it was not used.
+def options_of(given: list[str] | None) -> dict[str, Any]:
+    """Return what ``--option`` names, whole numbers and booleans as such; empty if it was not used.
 
     Raises:
         ConfigurationError: One is not ``KEY=VALUE``, or holds a secret, which must come from the environment.
     """
-    if not given:
-        return None
     found: dict[str, Any] = {}
-    for each in given:
+    for each in given or []:
         key, mark, value = each.partition("=")
         if not key or not mark:
             raise ConfigurationError(f"--option {each!r} is not KEY=VALUE", hint="Write it like --option schema=ops.")

@@ -36,7 +36,7 @@ def merge_problem(source: RecordStateBackend, target: RecordStateBackend) -> str
     first: dict[str, NodeState] = {}
     for run in source.scan_runs():
         nodes = source.read_nodes(run.run_id)
-        if target.read_run(run.run_id) is not None and not (is_begun and holds(target, run, nodes)):
+        if target.read_run(run.run_id) is not None and not (is_begun and holds(target, run, nodes, is_part=True)):
             return f"both stores have a run {run.run_id!a}"
         for node_id, state in nodes.items():
             if node_id not in first or state.sequence < first[node_id].sequence:
@@ -51,15 +51,21 @@ def merge_problem(source: RecordStateBackend, target: RecordStateBackend) -> str
     return ""
 
 
-def holds(target: RecordStateBackend, run: RunState, nodes: dict[str, NodeState]) -> bool:
-    """Return whether a store has a run as it is, but for its place in the order."""
+def holds(target: RecordStateBackend, run: RunState, nodes: dict[str, NodeState], *, is_part: bool = False) -> bool:
+    """Return whether a store has a run as it is, but for its place in the order.
+
+    Args:
+        target: The store.
+        run: The run.
+        nodes: Its nodes.
+        is_part: Whether some nodes may be missing there.
+    """
     there = target.read_run(run.run_id)
     if there is None or _unplaced(there) != _unplaced(run):
         return False
     theirs = target.read_nodes(run.run_id)
-    return {key: _unplaced(state) for key, state in theirs.items()} == {
-        key: _unplaced(state) for key, state in nodes.items()
-    }
+    is_whole = is_part or theirs.keys() == nodes.keys()
+    return is_whole and all(key in nodes and _unplaced(state) == _unplaced(nodes[key]) for key, state in theirs.items())
 
 
 class Merge:

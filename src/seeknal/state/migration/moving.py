@@ -71,7 +71,7 @@ def move(
     batch_rows: int = BATCH_ROWS,
     on_progress: Progress = silent,
     before_switch: Callable[[], None] | None = None,
-    on_switch: Callable[[], None] | None = None,
+    on_switch: Callable[[str], None] | None = None,
 ) -> MoveReport:
     """Copy ``source`` into ``target``, verify it, and make the source refuse writes from now on.
 
@@ -86,7 +86,8 @@ def move(
         batch_rows: Rows per commit.
         on_progress: Called now and then.
         before_switch: Called once the copy is complete, before the source is left.
-        on_switch: Called when it was left; an error of it undoes the whole move.
+        on_switch: Called with the digest when it was left; an error of it undoes the whole move. The digest is empty if
+            all was done before.
 
     Raises:
         LockHeldError: Somebody holds a lock of one of them, or moves one of them right now.
@@ -97,7 +98,7 @@ def move(
     store_id = source.read_store().store_id
     if _is_done(source, target, target_where, is_merge=is_merge):
         if on_switch is not None:
-            on_switch()
+            on_switch("")
         return MoveReport(counts=Counts(), bytes=0, digest="", store_id=store_id)
     with ExitStack() as stack:
         leaving = stack.enter_context(_claimed_source(source, target, moving_mark(target_where, by), target_where))
@@ -123,7 +124,7 @@ def move(
         leaving.leave(target_where)
         filling.open()
         if on_switch is not None:
-            on_switch()
+            on_switch(ledger.digest)
     return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=filling.store_id)
 
 
@@ -198,6 +199,9 @@ def wait_for_dead_move(store: RecordStateBackend) -> None:
     mover = _mover(store)
     if mover is None:
         return
+    if _is_gone(mover):
+        store.break_lock(KEY, reason="its process is gone")
+        return
     deadline = store.clock.ticks_us() + 2 * TTL_MS * 1000
     for pause in backoff():
         now = _mover(store)
@@ -211,6 +215,23 @@ def wait_for_dead_move(store: RecordStateBackend) -> None:
 
 def _mover(store: RecordStateBackend) -> LockInfo | None:
     return next((lock for lock in store.list_locks() if lock.run_id == KEY), None)
+
+
+def _is_gone(mover: LockInfo) -> bool:
+    """Return whether a process of this machine is not there any more.
+
+    One in a container may share the name of the machine and not its processes. If it is taken for gone while it lives,
+    it is refused from then on, as it does not know the new mark.
+    """
+    if mover.host != this_host() or os.name != "posix":
+        return False
+    try:
+        os.kill(mover.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it is there, and somebody else's
+        return False
+    return False
 
 
 def _refuse_others(store: RecordStateBackend) -> None:

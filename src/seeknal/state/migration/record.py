@@ -33,7 +33,7 @@ class MigrationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         settings: What the project file said of it, its secrets masked.
         needs_url: Whether the former URL is not among them: it held a secret, or stood in the environment.
         is_merge: Whether the target held another state before.
-        digest: Of what was moved; none as long as the migration is unfinished.
+        digest: Of what was moved; none as long as the migration is unfinished, or if it was killed at its end.
         previous: The migration before.
     """
 
@@ -104,21 +104,25 @@ def record_path(project: Path) -> Path:
 @contextmanager
 def begun(project: Path, record: MigrationRecord) -> Iterator[None]:
     """Keep the record of a migration for a block; an error in it brings back the one before."""
-    previous = find_record(project)
-    if previous is not None and previous.digest is None:
-        previous = previous.previous  # that one never came to its end, and this one takes its place
+    found = previous = find_record(project)
+    if previous is not None and (
+        previous.digest is None or (previous.origin, previous.to) == (record.origin, record.to)
+    ):
+        # That one was killed before its end, or right at it; this one takes its place.
+        record = msgspec.structs.replace(record, digest=previous.digest)
+        previous = previous.previous
     write_record(project, msgspec.structs.replace(record, previous=_pruned(previous, MOST_KEPT)))
     try:
         yield
     except BaseException:
-        keep_record(project, previous)
+        keep_record(project, found)
         raise
 
 
 def finish(project: Path, digest: str) -> None:
-    """Note that the migration of the record came to its end."""
-    record = find_record(project)
-    if record is not None:
+    """Note that the migration of the record comes to its end; without a digest, that it came to it before."""
+    record = read_record(project)
+    if digest:
         write_record(project, msgspec.structs.replace(record, digest=digest))
 
 

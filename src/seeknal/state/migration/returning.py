@@ -23,12 +23,12 @@ def written_since(
     Args:
         new: The store that the state moved to.
         old: The store that it came from.
-        digest: Of what was moved, if that is known.
+        digest: Of what was moved, if that is known; else the old store, which took no writes, is compared.
         is_merge: Whether the new store held another state before; then only the runs of the old one count.
     """
     if is_merge:
         return [run.run_id for run in old.scan_runs() if not holds(new, run, old.read_nodes(run.run_id))]
-    if digest == digest_of(new):
+    if digest_of(new) == (digest or digest_of(old)):
         return []
     found = [
         run.run_id

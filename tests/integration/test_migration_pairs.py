@@ -1,0 +1,129 @@
+"""A state goes from every kind of store to every other one and back, and not a byte of it changes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+
+import pytest
+
+from seeknal.model.records import NodeState, PartitionState, RunState
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.backend import create_state_backend
+from seeknal.state.batch import Batch, IntervalCompleted, PartitionCompleted
+from seeknal.state.memory import MemoryStateBackend
+from seeknal.state.migration.moving import move
+from seeknal.state.transfer import digest_of
+
+KINDS = ("file", "sqlite", "postgresql", "mysql", "libsql")
+RUNS, NODES = 50, 200
+BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+NAMES = ("load", "Load", "größe", "数据", "it's %s \\ \"", "emoji 🚀", "../x", "e\u0301t\u00e9")
+
+
+def name_of(number: int) -> str:
+    return f"{NAMES[number % len(NAMES)]} {number}"
+
+
+def large_state() -> MemoryStateBackend:
+    """Return 50 runs of 200 nodes, written in an order that is not that of the runs."""
+    store = MemoryStateBackend()
+    sequence = iter(range(1, 10**6))
+    runs = {}
+    for nth in range(RUNS):
+        at = BEGIN + timedelta(hours=nth, microseconds=nth)
+        runs[nth] = RunState(
+            run_id=f"run {name_of(nth)}",
+            status=[RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.RUNNING][nth % 3],
+            started_at=at,
+            finished_at=None if nth % 3 == 2 else at + timedelta(minutes=5),
+            config={"größe": nth, "on": [True, None, 0.5]},
+            metadata={"owner": "数据", "nested": {"deep": ["\u2028", "\x00", "🚀"]}},
+            version=1 + nth % 4,
+            sequence=next(sequence),
+        )
+    states = [
+        NodeState(
+            run_id=runs[nth].run_id,
+            node_id=name_of(node),
+            status=list(NodeStatus)[(nth + node) % len(NodeStatus)],
+            started_at=runs[nth].started_at,
+            duration_ms=node * 7,
+            row_count=None if node % 5 == 0 else 2**62 + node,
+            fingerprint=f"sha256:{nth * node:064x}" if node % 3 else None,
+            error_message="Zeile 1\nline 2 \x00 '" if node % 7 == 0 else None,
+            attempt=1 + node % 3,
+            metadata={"größe": {"n": node}} if node % 2 else {},
+            version=1 + node % 9,
+            sequence=next(sequence),
+        )
+        for node in range(NODES)
+        for nth in reversed(range(RUNS))
+    ]
+    for nth, run in runs.items():
+        store.commit(Batch(runs=[run], nodes=[state for state in states if state.run_id == runs[nth].run_id]))
+    work = []
+    for node in range(0, NODES, 4):
+        for nth in range(20):
+            start = BEGIN + timedelta(days=2 * nth, microseconds=node)
+            work.append(IntervalCompleted(name_of(node), start, start + timedelta(days=1), f"run {name_of(nth)}"))
+        work += [
+            PartitionCompleted(
+                PartitionState(
+                    node_id=name_of(node),
+                    partition=f"région={name_of(nth)}",
+                    run_id="a run that is gone",
+                    completed_at=BEGIN + timedelta(days=nth, microseconds=1),
+                    row_count=nth or None,
+                    metadata={"größe": nth} if nth % 2 else {},
+                )
+            )
+            for nth in range(10)
+        ]
+    store.commit(Batch(work=work))
+    return store
+
+
+@pytest.fixture(scope="module")
+def large():
+    with large_state() as store:
+        yield store
+
+
+@pytest.fixture
+def open_store(shared_store, tmp_path):
+    """Return a function that opens a new store of a kind."""
+    with ExitStack() as stack:
+
+        def opened(kind):
+            if kind == "file":
+                backend = create_state_backend("file", base_path=tmp_path / kind)
+            elif kind == "sqlite":
+                backend = create_state_backend("database", db_path=tmp_path / "state.db")
+            else:
+                backend = create_state_backend("database", **shared_store(kind).options)
+            stack.enter_context(backend).initialize()
+            return backend
+
+        yield opened
+
+
+@pytest.mark.parametrize(("first", "second"), list(permutations(KINDS, 2)))
+def test_over_and_back(open_store, large, first, second):
+    a, b = open_store(first), open_store(second)
+    large.write_successor(large.read_store().store_id, None)
+    digest = digest_of(large)
+    report = move(large, a, source_where="memory", target_where=first)
+    assert (report.counts.runs, report.counts.node_states) == (RUNS, RUNS * NODES)
+    assert (report.counts.intervals, report.counts.partitions) == (1000, 500)
+    assert report.digest == digest
+    assert move(a, b, source_where=first, target_where=second).digest == digest
+    newest = b.get_latest_node_state(name_of(3))
+    assert newest == large.get_latest_node_state(name_of(3))
+    b.set_node_state(f"run {name_of(7)}", name_of(3), status="failed")  # what was changed there comes back too
+    b.create_run("made there")
+    changed = digest_of(b)
+    assert move(b, a, source_where=second, target_where=first).digest == changed
+    assert digest_of(a) == changed
+    assert a.get_latest_node_state(name_of(3)).run_id == f"run {name_of(7)}"
