@@ -42,6 +42,8 @@ CAUGHT_BY = {
     "RaisesADriversError": "test_read_then_written_meanwhile",
     "ForgetsOnClose": "test_close_frees",
     "RenumbersOnUpdate": "test_list_runs",
+    "LogsBeforeTheCommit": "test_a_change_is_logged_with_its_transaction",
+    "BreaksALockSilently": "test_a_broken_lock_is_logged",
 }
 
 

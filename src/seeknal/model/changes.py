@@ -7,6 +7,7 @@ checked without a store; what they raise names the field, and nothing has been w
 from __future__ import annotations
 
 import difflib
+import re
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,7 @@ from seeknal.errors import (
 from seeknal.model.codec import encode, json_object
 from seeknal.model.ids import check_id
 from seeknal.model.instants import wall_instant
-from seeknal.model.records import NodeState, PartitionState, RunState
+from seeknal.model.records import LoggedChange, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus, as_status
 
 MAX_COUNT = 2**63 - 1
@@ -42,6 +43,8 @@ NODE_FIELDS = (
     "attempt",
     "metadata",
 )
+
+_ACTION = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 def new_run(
@@ -246,6 +249,42 @@ def _replaced_node(
     blank = NodeState(run_id=run_id, node_id=node_id)
     _time_the_change(blank, new, now, entered=True)
     return msgspec.structs.replace(blank, version=version, **new)
+
+
+def checked_change(change: LoggedChange) -> LoggedChange:
+    """Return an entry of the change log whose fields are what a store can keep.
+
+    Raises:
+        InvalidIdError, InvalidFieldError: One of them is not; the message names it.
+    """
+    if not isinstance(change.action, str) or not _ACTION.fullmatch(change.action):
+        raise InvalidFieldError(
+            f"action is {change.action!a}; it must be one word",
+            hint="Use 1 to 40 lower-case letters, digits and hyphens, a letter first.",
+            field="action",
+        )
+    for field in ("run_id", "node_id"):
+        if getattr(change, field) is not None:
+            check_id(getattr(change, field), field)
+    if not isinstance(change.reason, str):
+        raise InvalidFieldError("reason must be text", hint="Pass reason as a str.", field="reason")
+    _optional_text(change.reason, "reason")
+    detail = _short_enough(json_object(change.detail, "detail"), "detail")
+    return msgspec.structs.replace(change, detail=detail)
+
+
+def check_limit(limit: object) -> None:
+    """Raise unless at most so many things can be asked for; ``None`` is all of them.
+
+    Raises:
+        InvalidFieldError: It is not a whole number, 0 or more, of 63 bits.
+    """
+    if limit is not None and (not isinstance(limit, int) or not 0 <= limit <= MAX_COUNT):
+        raise InvalidFieldError(
+            f"limit is {limit!r}; it must be a whole number, 0 or more, of 63 bits",
+            hint="Pass limit as an int.",
+            field="limit",
+        )
 
 
 def _time_the_change(base: NodeState, new: dict[str, Any], now: datetime, *, entered: bool) -> None:

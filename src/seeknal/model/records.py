@@ -93,6 +93,42 @@ class LockInfo(msgspec.Struct, frozen=True, kw_only=True):
     ttl_ms: int
 
 
+class LockToken(msgspec.Struct, frozen=True):
+    """The fencing token that was last granted of a lock, whether somebody holds it or not."""
+
+    run_id: str
+    node_id: str | None
+    token: int
+
+
+class LoggedChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody did to a store, beside what pipelines write: a lock broken, runs cleaned away, a repair.
+
+    Attributes:
+        change_id: Unique everywhere; the order of the texts is the order of time (`seeknal.state.change_log`).
+        at: When, by the clock of whoever did it.
+        action: A word: ``unlock``, ``restate``, ``cleanup``, ``import`` and so on.
+        run_id: The run it was done to, if it was one.
+        node_id: The node, if it was one; without a run it is the node across runs.
+        reason: Why, in the words of who did it; empty if nobody said.
+        detail: What else there is to know, as JSON.
+        actor: Who, as the system names the user.
+        host: On which machine.
+        pid: In which process.
+    """
+
+    change_id: str
+    at: datetime
+    action: str
+    run_id: str | None = None
+    node_id: str | None = None
+    reason: str = ""
+    detail: dict[str, Any] = {}
+    actor: str
+    host: str
+    pid: int
+
+
 class CleanedRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that a cleanup removed, with so many node states."""
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from seeknal.model.records import NodeState, PartitionState, RunState
+from seeknal.model.records import LockToken, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.lease import Lease
 
 NodeKey: TypeAlias = tuple[str, str]
@@ -61,6 +61,10 @@ class Changes(msgspec.Struct, kw_only=True, omit_defaults=True):
         nodes: Whole node states, each key once; a ``sequence`` of 0 asks the store for the next one.
         work: Completions and restatements, in order.
         freed_runs: Runs whose locks, and whose nodes' locks, are freed whoever holds them.
+        log: Entries of the change log; one whose ``change_id`` is there already changes nothing, so copying unites
+            two logs. Only for a store with `Capability.LOG`.
+        tokens: The token counter of each of these locks is raised to at least that; no lease is granted, and none
+            ends. Only for a store with `Capability.LOG`.
     """
 
     deleted_runs: list[str] = []
@@ -69,6 +73,8 @@ class Changes(msgspec.Struct, kw_only=True, omit_defaults=True):
     nodes: list[NodeState] = []
     work: list[Work] = []
     freed_runs: list[str] = []
+    log: list[LoggedChange] = []
+    tokens: list[LockToken] = []
 
 
 class Batch(Changes, kw_only=True):
@@ -101,7 +107,8 @@ class Batch(Changes, kw_only=True):
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write and nothing to check."""
-        return not (self.deleted_runs or self.runs or self.deleted_nodes or self.nodes or self.work or self.leases)
+        changes = (self.deleted_runs, self.runs, self.deleted_nodes, self.nodes, self.work, self.log, self.tokens)
+        return not (any(changes) or self.leases)
 
 
 class Sequences(msgspec.Struct, frozen=True):

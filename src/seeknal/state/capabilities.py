@@ -16,3 +16,6 @@ class Capability(StrEnum):
 
     MACHINES = "machines"
     """Several machines may open the store at once."""
+
+    LOG = "log"
+    """The store keeps a log of what was done to it, and takes over the token counters of another one's locks."""

@@ -24,9 +24,10 @@ from datetime import datetime
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 from seeknal.errors import CapabilityError, SeeknalError
-from seeknal.model.records import LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.records import LockInfo, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.capabilities import Capability
 from seeknal.state.lease import Lease, held, this_host
+from seeknal.state.reader import no_log
 from seeknal.state.retention import RetentionVerbs
 from seeknal.state.transaction import BegunTransaction, Transaction, backoff, begun
 
@@ -306,6 +307,8 @@ class StateBackend(RetentionVerbs):
     def break_lock(self, run_id: str, node_id: str | None = None, *, reason: str) -> LockInfo | None:
         """Free anybody's lock; return who held it, or ``None``. [LOCK-10] Its lease counts as lost.
 
+        [LOG-5] A store that keeps a log has it there, as ``unlock``, with the reason and who held it.
+
         Args:
             run_id: The run.
             node_id: The node, or ``None`` for the run's own lock.
@@ -332,3 +335,32 @@ class StateBackend(RetentionVerbs):
 
     def _holder(self, run_id: str, node_id: str | None) -> LockInfo | None:
         return next((lock for lock in self.list_locks() if (lock.run_id, lock.node_id) == (run_id, node_id)), None)
+
+    # ---- the change log ----
+
+    def log_change(
+        self,
+        action: str,
+        *,
+        run_id: str | None = None,
+        node_id: str | None = None,
+        reason: str = "",
+        detail: Mapping[str, Any] | None = None,
+    ) -> LoggedChange:
+        """Write down, for people, what was done to the store; return the entry.
+
+        [LOG-1] It names who did it, where and when, and stays until the store goes. [LOG-2] In a transaction it is
+        there if and when that commits. The run and the node need not exist.
+
+        Args:
+            action: A word in lower case, such as ``cleanup``; at most 40 letters, digits and hyphens.
+            run_id: The run it was done to, if it was one.
+            node_id: The node, if it was one.
+            reason: Why.
+            detail: What else there is to know; JSON. No secrets: whoever reads the store reads it.
+
+        Raises:
+            CapabilityError: The backend does not declare `Capability.LOG`.
+            InvalidIdError, InvalidFieldError: [LOG-3] Naming the field.
+        """
+        raise no_log(self)

@@ -11,7 +11,16 @@ from itertools import islice
 import msgspec
 
 from seeknal.model.changes import added_to, missing_run, stale
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.instants import EPOCH
+from seeknal.model.records import (
+    CompletedInterval,
+    LockInfo,
+    LockToken,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import (
     Batch,
@@ -49,6 +58,25 @@ class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
         return not self.is_free and 0 < left_us <= self.holder.ttl_ms * 1000
 
 
+def counted(entry: LockEntry | None, token: LockToken) -> LockEntry:
+    """Return the entry whose counter stands at ``token`` or higher; where there was none, nobody holds it."""
+    if entry is not None:
+        raised = max(token.token, entry.holder.token)
+        return msgspec.structs.replace(entry, holder=msgspec.structs.replace(entry.holder, token=raised))
+    nobody = LockInfo(
+        run_id=token.run_id,
+        node_id=token.node_id,
+        token=token.token,
+        owner="",
+        host="",
+        pid=0,
+        acquired_at=EPOCH,
+        expires_at=EPOCH,
+        ttl_ms=0,
+    )
+    return LockEntry(holder=nobody, expires_us=0, is_free=True)
+
+
 class Image:
     """Records by key. Lists and dictionaries that are returned are the caller's; records are frozen."""
 
@@ -65,10 +93,15 @@ class Image:
         self.sequence = 0
         """The last sequence given out, to a run or a node state."""
         self._nodes: dict[str, dict[str, NodeState]] = {}
+        self._log: dict[str, LoggedChange] = {}
 
     def nodes_of(self, run_id: str) -> dict[str, NodeState]:
         """Return the node states of a run, the image's own; empty for a missing run. A subclass may load them here."""
         return self._nodes.get(run_id, {})
+
+    def log(self) -> dict[str, LoggedChange]:
+        """Return the change log by change id, the image's own. A subclass may load it here."""
+        return self._log
 
     # ---- reading ----
 
@@ -93,6 +126,16 @@ class Image:
         """Return the partitions of a node, sorted by the bytes of their keys."""
         found = self.partitions.get(node_id, {})
         return [found[key] for key in sorted(found, key=str.encode)]
+
+    def read_log(self, after: str, limit: int) -> list[LoggedChange]:
+        """Return the entries that follow a change id."""
+        log = self.log()
+        return [log[change_id] for change_id in sorted(log) if change_id > after][:limit]
+
+    def read_tokens(self) -> list[LockToken]:
+        """Return the token counters of all locks."""
+        holders = (entry.holder for entry in self.locks.values())
+        return [LockToken(holder.run_id, holder.node_id, holder.token) for holder in holders]
 
     def held_locks(self, now_us: int) -> list[LockInfo]:
         """Return the locks that are held at this tick."""
@@ -154,6 +197,8 @@ class Image:
             nodes=nodes,
             work=batch.work,
             freed_runs=batch.freed_runs,
+            log=batch.log,
+            tokens=batch.tokens,
         )
 
     def apply(self, batch: Changes) -> None:
@@ -178,6 +223,15 @@ class Image:
             for key, entry in self.locks.items():
                 if key[0] == run_id:
                     self.locks[key] = msgspec.structs.replace(entry, is_free=True)
+        for token in batch.tokens:
+            key = (token.run_id, token.node_id)
+            self.locks[key] = counted(self.locks.get(key), token)
+        for logged in batch.log:
+            self.put_change(logged)
+
+    def put_change(self, change: LoggedChange) -> None:
+        """Store an entry of the change log; one that is there stays as it is."""
+        self.log().setdefault(change.change_id, change)
 
     def put_run(self, run: RunState) -> None:
         """Store a run at the place of its sequence."""

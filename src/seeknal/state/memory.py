@@ -13,10 +13,19 @@ from uuid import uuid4
 import msgspec
 
 from seeknal.clock import Clock
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    LockInfo,
+    LockToken,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.capabilities import Capability
+from seeknal.state.change_log import unlocked
 from seeknal.state.grants import granted, renewed
 from seeknal.state.image import Image, sequences_of
 from seeknal.state.lease import Lease, LockKey
@@ -43,7 +52,7 @@ class MemoryStateBackend(RecordStateBackend):
         busy_timeout_ms: How long a conflicting write is repeated.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.LOG})
 
     def __init__(
         self,
@@ -105,6 +114,16 @@ class MemoryStateBackend(RecordStateBackend):
             worked = {node_id for found in (image.intervals, image.partitions) for node_id in found if found[node_id]}
         return sorted(worked, key=str.encode)
 
+    def read_log(self, after: str, limit: int) -> list[LoggedChange]:
+        """Return the entries of the change log that follow a change id."""
+        with self.store.mutex:
+            return self.store.image.read_log(after, limit)
+
+    def read_tokens(self) -> list[LockToken]:
+        """Return the token counters of all locks."""
+        with self.store.mutex:
+            return self.store.image.read_tokens()
+
     def commit(self, batch: Batch) -> Sequences:
         """Apply a batch if its guards hold."""
         image = self.store.image
@@ -158,6 +177,7 @@ class MemoryStateBackend(RecordStateBackend):
             entry = self.store.image.locks.get(key)
             if entry is None or not entry.is_held(self.clock.ticks_us()):
                 return None
+            self.store.image.put_change(unlocked(entry.holder, reason, self.clock))
             self.store.image.locks[key] = msgspec.structs.replace(entry, is_free=True, broken_for=reason)
             return entry.holder
 

@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import Any
 
-from seeknal.errors import SeeknalError
+from seeknal.errors import CapabilityError, SeeknalError
 from seeknal.model.changes import missing_run
 from seeknal.model.intervals import Interval, as_interval, gaps, union
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.model.schedule import as_schedule, missing_ticks
 from seeknal.model.status import NodeStatus, as_status
 
@@ -122,3 +122,34 @@ class StateReader(ABC):
     @abstractmethod
     def list_locks(self) -> list[LockInfo]:
         """Return the locks that are held now, by run id, then node id. [LOCK-9]."""
+
+    def list_changes(
+        self,
+        *,
+        run_id: str | None = None,
+        node_id: str | None = None,
+        action: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> list[LoggedChange]:
+        """Return what people and commands did to the store, in the order of time. [LOG-4].
+
+        Args:
+            run_id: Only what was done to this run.
+            node_id: Only what was done to this node.
+            action: Only what this word names.
+            newest_first: Turn the order around.
+            limit: At most so many; 0 is none at all.
+
+        Raises:
+            CapabilityError: The backend does not declare `Capability.LOG`.
+        """
+        raise no_log(self)
+
+
+def no_log(store: object) -> CapabilityError:
+    """Return the error of a log that is asked of a store which keeps none."""
+    return CapabilityError(
+        f"a {type(store).__name__} keeps no log of changes",
+        hint="Use a backend that declares Capability.LOG; file and database do.",
+    )

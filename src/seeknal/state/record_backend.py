@@ -16,11 +16,11 @@ import msgspec
 from seeknal.errors import (
     BackendUnavailableError,
     CommitUnknownError,
-    InvalidFieldError,
     SeeknalError,
     StaleVersionError,
 )
 from seeknal.model.changes import (
+    check_limit,
     check_unwritten,
     check_version,
     missing_run,
@@ -42,6 +42,7 @@ from seeknal.state.batch import (
     PartitionRestated,
     Sequences,
 )
+from seeknal.state.change_log import LogVerbs
 from seeknal.state.lease import Lease
 from seeknal.state.locking import LockVerbs
 from seeknal.state.transaction import BegunTransaction, backoff
@@ -51,7 +52,7 @@ from seeknal.state.unit import UnitOfWork
 T = TypeVar("T")
 
 
-class RecordStateBackend(LockVerbs):
+class RecordStateBackend(LockVerbs, LogVerbs):
     """Every verb of the contract, over a store that reads records and commits batches."""
 
     # ---- one operation, alone or in a transaction ----
@@ -142,12 +143,7 @@ class RecordStateBackend(LockVerbs):
     ) -> list[str]:
         """Return run ids in the order of their creation."""
         wanted = None if status is None else as_status(RunStatus, status)
-        if limit is not None and (not isinstance(limit, int) or not 0 <= limit < 2**63):
-            raise InvalidFieldError(
-                f"limit is {limit!r}; it must be a whole number, 0 or more, of 63 bits",
-                hint="Pass limit as an int.",
-                field="limit",
-            )
+        check_limit(limit)
         reader = self._read()
         if isinstance(reader, UnitOfWork):
             return reader.run_ids(wanted, newest_first, limit)

@@ -12,18 +12,19 @@ import os
 import threading
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, InvalidFieldError, SeeknalError
-from seeknal.model.records import LockInfo, NodeState, RunState
+from seeknal.model.records import LockInfo, LockToken, LoggedChange, NodeState, RunState
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.checks import record_findings
 from seeknal.state.contract import StateBackend
 from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey
+from seeknal.state.reader import no_log
 from seeknal.state.store_info import StoreInfo
 from seeknal.state.unit import RecordReader, UnitOfWork
 
@@ -87,6 +88,25 @@ class RecordStore(StateBackend, RecordReader):
             run = self.read_run(run_id)
             if run is not None:
                 yield run
+
+    def read_log(self, after: str, limit: int) -> list[LoggedChange]:
+        """Return the entries of the change log that follow a change id, in the order of the ids, at most ``limit``.
+
+        A store that declares `Capability.LOG` provides this and `read_tokens`, commits what a batch has in ``log`` and
+        ``tokens``, and logs in `seize_lock` what that did.
+
+        Raises:
+            CapabilityError: It keeps no log.
+        """
+        raise no_log(self)
+
+    def read_tokens(self) -> Iterable[LockToken]:
+        """Return the token counters of all locks that were ever granted, in any order; many come in pages.
+
+        Raises:
+            CapabilityError: It does not tell them.
+        """
+        raise no_log(self)
 
     def guessing(self) -> Callable[[str, str], NodeState | None] | None:
         """Return what says, without a read, what a node state most likely is; ``None`` where reads cost little.
@@ -155,7 +175,10 @@ class RecordStore(StateBackend, RecordReader):
 
     @abstractmethod
     def seize_lock(self, key: LockKey, reason: str) -> LockInfo | None:
-        """End whatever lease holds ``key``, keeping ``reason`` where the store can; return who held it."""
+        """End whatever lease holds ``key``, keeping ``reason`` where the store can; return who held it.
+
+        A store with `Capability.LOG` logs it in the same step (`seeknal.state.change_log.unlocked`).
+        """
 
     @abstractmethod
     def read_locks(self) -> list[LockInfo]:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from seeknal.model.changes import missing_run
 from seeknal.model.intervals import Interval, subtract
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import (
     Batch,
@@ -62,7 +62,7 @@ Guess = Callable[[str, str], NodeState | None]
 class _Frame:
     """What was written since one savepoint. ``None`` stands for a deletion."""
 
-    __slots__ = ("dropped", "freed", "leases", "needed", "nodes", "runs", "unlocked", "work")
+    __slots__ = ("dropped", "freed", "leases", "log", "needed", "nodes", "runs", "unlocked", "work")
 
     def __init__(self) -> None:
         self.dropped: set[str] = set()
@@ -73,6 +73,7 @@ class _Frame:
         self.unlocked: set[str] = set()
         self.needed: set[str] = set()
         self.leases: list[Lease] = []
+        self.log: list[LoggedChange] = []
 
     def put_run(self, run: RunState) -> None:
         if self.runs.get(run.run_id) is None:
@@ -101,6 +102,7 @@ class _Frame:
         self.unlocked |= later.unlocked
         self.needed |= later.needed
         self.leases += later.leases
+        self.log += later.log
 
 
 class UnitOfWork:
@@ -241,6 +243,10 @@ class UnitOfWork:
                 found.pop(change.partition, None)
         return [found[key] for key in sorted(found, key=str.encode)]
 
+    def logged(self) -> list[LoggedChange]:
+        """Return what this transaction has logged, in that order."""
+        return [change for frame in self._frames for change in frame.log]
+
     # ---- writing ----
 
     def require_run(self, run_id: str) -> None:
@@ -288,6 +294,10 @@ class UnitOfWork:
         """Commit only if this lease is still held."""
         self._frames[-1].leases.append(lease)
 
+    def log(self, change: LoggedChange) -> None:
+        """Add an entry to the change log at the commit."""
+        self._frames[-1].log.append(change)
+
     # ---- the end ----
 
     def batch(self) -> Batch:
@@ -309,6 +319,7 @@ class UnitOfWork:
             nodes=[state for state in frame.nodes.values() if state is not None],
             work=frame.work,
             freed_runs=sorted(frame.freed),
+            log=frame.log,
             run_versions={run_id: run.version if (run := self._base_runs.get(run_id)) else 0 for run_id in frame.runs},
             node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key in guarded},
             node_sequences={key: base.sequence for key in guarded if (base := self._base_nodes.get(key))},

@@ -4,6 +4,7 @@ import msgspec
 
 from seeknal.errors import LeaseLostError, StaleVersionError
 from seeknal.state.batch import Batch
+from seeknal.state.change_log import new_change
 from seeknal.state.grants import granted
 from seeknal.state.image import sequences_of
 from seeknal.state.lease import Lease
@@ -242,3 +243,22 @@ class RenumbersOnUpdate(MemoryStateBackend):
             image.apply(numbered)
             image.runs = dict(sorted(image.runs.items(), key=lambda item: item[1].sequence))
         return sequences_of(numbered)
+
+
+class LogsBeforeTheCommit(MemoryStateBackend):
+    """Writes an entry of the change log at once, inside a transaction too."""
+
+    def log_change(self, action, **fields):
+        change = new_change(self.clock, action, **{"detail": {}, **fields})
+        self.commit(Batch(log=[change]))
+        return change
+
+
+class BreaksALockSilently(MemoryStateBackend):
+    """Leaves no entry about a lock that was broken."""
+
+    def seize_lock(self, key, reason):
+        logged = dict(self.store.image.log())
+        holder = super().seize_lock(key, reason)
+        self.store.image._log = logged
+        return holder

@@ -12,10 +12,19 @@ import msgspec
 
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, ConfigurationError
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    LockInfo,
+    LockToken,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.model.status import NodeStatus, RunStatus
-from seeknal.state.batch import Batch, Sequences
+from seeknal.state.batch import Batch, Changes, Sequences
 from seeknal.state.capabilities import Capability
+from seeknal.state.change_log import unlocked
 from seeknal.state.checks import merge_intervals
 from seeknal.state.file import durable
 from seeknal.state.file.adopt import adopted, keep_original
@@ -48,7 +57,9 @@ class FileStateBackend(RecordStateBackend):
         checkpoint_bytes: How long the journal may grow before its files are written; it also grows with them.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PERSISTENT, Capability.PROCESSES})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG}
+    )
 
     _opened: tuple[FileStore, View] | None = None
     _committed = False
@@ -100,6 +111,7 @@ class FileStateBackend(RecordStateBackend):
         if store.is_adopting():
             keep_original(self._layout)
             store.adopt(adopted(found, self._layout, self.clock.now()))
+        store.upgrade()
         store.tidy()
         if found is not None and "superseded_by" not in found and store.read(lambda image: image.superseded_by):
             # Its owner put run_state.json.bak back: this store is the current one again.
@@ -203,6 +215,14 @@ class FileStateBackend(RecordStateBackend):
         """Return the locks that are held now."""
         return self._store.read(lambda image: image.held_locks(self.clock.ticks_us()))
 
+    def read_log(self, after: str, limit: int) -> list[LoggedChange]:
+        """Return the entries of the change log that follow a change id."""
+        return self._store.read(lambda image: image.read_log(after, limit))
+
+    def read_tokens(self) -> list[LockToken]:
+        """Return the token counters of all locks."""
+        return self._store.read(lambda image: image.read_tokens())
+
     # ---- writing ----
 
     def commit(self, batch: Batch) -> Sequences:
@@ -268,8 +288,11 @@ class FileStateBackend(RecordStateBackend):
             entry = image.locks.get(key)
             if entry is None or not entry.is_held(self.clock.ticks_us()):
                 return None
-            store.append(Entry(locks=[msgspec.structs.replace(entry, is_free=True, broken_for=reason)]))
-            return entry.holder
+            logged = Changes(log=[unlocked(entry.holder, reason, self.clock)])
+            freed = msgspec.structs.replace(entry, is_free=True, broken_for=reason)
+            store.append(Entry(changes=logged, locks=[freed]))
+        self._committed = True
+        return entry.holder
 
     @property
     def _view(self) -> View:

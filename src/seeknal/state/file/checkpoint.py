@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.batch import Changes, PartitionCompleted
 from seeknal.state.file import durable
 from seeknal.state.file.documents import (
     IndexDocument,
+    LogDocument,
     NodeDocument,
     RunDocument,
+    corrupt,
     read_document,
     run_document,
     write_document,
@@ -25,8 +27,8 @@ MOST_LOADED_NODES = 50_000
 class FileImage(Image):
     """An image whose runs and completed work are loaded when they are first needed.
 
-    ``behind_runs`` and ``behind_nodes`` are those whose files do not yet hold what the journal says.
-    They stay loaded until a checkpoint has written them.
+    ``behind_runs`` and ``behind_nodes`` are those whose files do not yet hold what the journal says; ``is_log_behind``
+    says it of the change log. They stay loaded until a checkpoint has written them.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -35,14 +37,23 @@ class FileImage(Image):
         self._worked: set[str] = set()
         self.behind_runs: set[str] = set()
         self.behind_nodes: set[str] = set()
+        self.is_log_behind = False
+        self._is_log_loaded = True
 
     # ---- loading ----
 
-    def load(self, index: IndexDocument) -> None:
-        """Become what a checkpoint says, with nothing loaded."""
+    def load(self, path: Path) -> None:
+        """Become what the index of a checkpoint says, with nothing loaded.
+
+        Raises:
+            CorruptStateError, BackendUnavailableError: As `read_document`.
+        """
+        index = read_document(path, IndexDocument)
         super().__init__()
         self._worked = set(index.worked)
         self.behind_runs, self.behind_nodes = set(), set()
+        # A store of format 1 has no file of the log; its next checkpoint makes one.
+        self._is_log_loaded, self.is_log_behind = not index.has_log, not index.has_log
         self.runs = {run.run_id: run for run in index.runs}
         self.history = {
             node_id: {run_id: (sequence, status) for run_id, sequence, status in written}
@@ -60,6 +71,14 @@ class FileImage(Image):
             self._make_room()
             nodes = self._nodes[run_id] = read_document(self._layout.run(run_id), RunDocument).nodes
         return nodes
+
+    def log(self) -> dict[str, LoggedChange]:
+        """Return the change log by change id, read from its file at first."""
+        if not self._is_log_loaded:
+            found = read_document(self._layout.log, LogDocument).changes
+            self._log = {change.change_id: change for change in found}
+            self._is_log_loaded = True
+        return self._log
 
     def intervals_of(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node, read from its file at first."""
@@ -121,6 +140,11 @@ class FileImage(Image):
         super().drop_run(run_id)
         self.behind_runs.discard(run_id)
 
+    def put_change(self, change: LoggedChange) -> None:
+        """Store an entry of the change log."""
+        super().put_change(change)
+        self.is_log_behind = True
+
     def _write_later(self, run_id: str) -> None:
         if run_id in self.runs:
             self.nodes_of(run_id)
@@ -128,7 +152,7 @@ class FileImage(Image):
 
 
 def write_documents(layout: Layout, image: FileImage) -> int:
-    """Write the file of every run and node that is behind; return the bytes written.
+    """Write the file of every run and node that is behind, and of the log; return the bytes written.
 
     Raises:
         OSError: Those that were not written stay behind.
@@ -141,8 +165,12 @@ def write_documents(layout: Layout, image: FileImage) -> int:
             node_id=node_id, intervals=image.intervals[node_id], partitions=image.partitions[node_id]
         )
         written += write_document(layout.node(node_id), document)
+    if image.is_log_behind:
+        log = image.log()
+        written += write_document(layout.log, LogDocument(changes=[log[change_id] for change_id in sorted(log)]))
     image.behind_runs.clear()
     image.behind_nodes.clear()
+    image.is_log_behind = False
     return written
 
 
@@ -162,6 +190,7 @@ def write_index(path: Path, image: FileImage) -> int:
         worked=image.worked_nodes(),
         locks=list(image.locks.values()),
         superseded_by=image.superseded_by,
+        has_log=True,
     )
     return write_document(path, index)
 

@@ -11,13 +11,14 @@ import msgspec
 
 from seeknal.errors import CorruptStateError, SchemaVersionError
 from seeknal.model.codec import decode, pretty
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Changes
 from seeknal.state.file import durable
 from seeknal.state.image import LockEntry
 
-FORMAT = 1
+FORMAT = 2
+"""Of the whole store: 1 had no change log."""
 
 _CHECKSUM = b',\n  "checksum": '
 _END = b"\n}\n"
@@ -70,6 +71,13 @@ class IndexDocument(Document, kw_only=True):
     worked: list[str]
     locks: list[LockEntry]
     superseded_by: str | None = None
+    has_log: bool = False
+
+
+class LogDocument(Document, kw_only=True):
+    """What people and commands did to the store, in the order of time."""
+
+    changes: list[LoggedChange]
 
 
 class Moved(msgspec.Struct, frozen=True):

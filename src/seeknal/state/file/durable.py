@@ -69,6 +69,18 @@ def open_file(path: Path, flags: int) -> FileIO:
     return FileIO(os.open(path, flags | os.O_CLOEXEC, FILE_MODE), "r+")
 
 
+def read_span(descriptor: int, start: int, end: int) -> bytes:
+    """Return the bytes of a file from ``start`` to ``end``; fewer if it ends before."""
+    parts: list[bytes] = []
+    while start < end:
+        part = os.pread(descriptor, end - start, start)
+        if not part:
+            break
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
+
+
 def append(descriptor: int, frame: bytes, start: int, *, sync: bool = True) -> None:
     """Append a frame that begins at ``start`` and wait until the disk has it.
 

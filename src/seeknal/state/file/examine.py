@@ -24,11 +24,11 @@ from seeknal.state.checks import (
     work_findings,
 )
 from seeknal.state.file.checkpoint import FileImage, leftovers
-from seeknal.state.file.documents import NodeDocument, RunDocument, read_document
+from seeknal.state.file.documents import FORMAT, NodeDocument, RunDocument, read_document
 from seeknal.state.file.layout import Layout
 from seeknal.state.file.snapshot import Snapshot, snapshot, stamp
 from seeknal.state.file.view import view_of
-from seeknal.state.finding import Finding, error, no_store, refusal, warning
+from seeknal.state.finding import Finding, error, no_store, older_schema, refusal, warning
 
 ATTEMPTS = 5
 """How often a store is looked at anew whose files a checkpoint replaced meanwhile."""
@@ -77,6 +77,8 @@ def _findings(layout: Layout, clock: Clock, menders: Menders) -> Iterator[Findin
     except StateBackendError as problem:
         yield refusal(problem, where)
         return
+    if found.document.format < FORMAT:
+        yield older_schema(where, found.document.format, FORMAT)
     yield from _leftover_findings(layout, found, clock, menders)
     yield from _view_findings(layout, found, shown, clock, menders)
     yield from _content_findings(layout, found.image, clock, where, menders)
@@ -114,7 +116,11 @@ def _damaged_documents(layout: Layout) -> Iterator[Finding]:
                 read_document(path, kind)
             except SeeknalError as problem:
                 if not isinstance(problem, CorruptStateError) or path.exists():
-                    yield error("document-damaged", str(problem), where=str(path), fix=problem.hint)
+                    yield _damaged_document(path, problem)
+
+
+def _damaged_document(path: Path, problem: SeeknalError) -> Finding:
+    return error("document-damaged", str(problem), where=str(path), fix=problem.hint)
 
 
 # ---- files beside the records ----
@@ -195,7 +201,7 @@ def _content_findings(
             states = image.nodes_of(run.run_id)
         except SeeknalError as problem:
             if not path.exists():  # one that is there was told already
-                yield error("document-damaged", str(problem), where=str(path), fix=problem.hint)
+                yield _damaged_document(path, problem)
             continue
         for state in states.values():
             yield from node_findings(state, where)
@@ -207,13 +213,17 @@ def _content_findings(
             done, partitions = image.intervals_of(node_id), image.partitions_of(node_id)
         except SeeknalError as problem:
             if not path.exists():
-                yield error("document-damaged", str(problem), where=str(path), fix=problem.hint)
+                yield _damaged_document(path, problem)
             continue
         yield from interval_findings(done, where, lambda node_id=node_id: menders.merge(node_id))  # type: ignore[misc]
         for each in partitions:
             yield from work_findings(each, where)
         for span in done:
             yield from work_findings(span, where)
+    try:
+        image.log()
+    except SeeknalError as problem:
+        yield _damaged_document(layout.log, problem)
     running = [run for run in image.runs.values() if run.status == "running"]
     yield from abandoned_findings(running, image.held_locks(clock.ticks_us()), where)
 
@@ -224,14 +234,11 @@ def _orphans_in(run_id: str, named: str, node_id: str, where: str) -> Iterator[F
 
 
 def _sequence_findings(image: FileImage, where: str) -> Iterator[Finding]:
-    lost = [(run_id, node_id) for node_id, runs in image.history.items() for run_id in runs if run_id not in image.runs]
-    if lost:
-        yield orphan_finding(lost, where, None)
     for sequence, count in Counter(run.sequence for run in image.runs.values()).items():
         if count > 1:
             yield duplicate_finding("runs", sequence, count, where)
-    for node_id, written in image.history.items():
-        for sequence, count in Counter(number for number, _ in written.values()).items():
+    for node_id, sequences in image.history.sequences():
+        for sequence, count in Counter(sequences).items():
             if count > 1:
                 yield duplicate_finding(f"states of node {node_id!a}", sequence, count, where)
 

@@ -9,6 +9,7 @@
       index-<n>.json        all runs, and the history of every node, as of checkpoint n
       runs/<id>.json        one run with its nodes
       nodes/<id>.json       what one node has completed: intervals and partitions
+      log.json              what people and commands did to the store
       lock, view.lock       locked while a commit, or run_state.json, is written
 """
 
@@ -37,6 +38,7 @@ class Layout:
         self.view_lock = self.directory / "view.lock"
         self.runs = self.directory / "runs"
         self.nodes = self.directory / "nodes"
+        self.log = self.directory / "log.json"
 
     def journal(self, generation: int) -> Path:
         """Return the journal that follows a checkpoint."""

@@ -10,9 +10,7 @@ from seeknal.model.codec import decode
 from seeknal.state.file import durable
 from seeknal.state.file.checkpoint import FileImage
 from seeknal.state.file.documents import (
-    FORMAT,
     Entry,
-    IndexDocument,
     StoreDocument,
     check_format,
     corrupt,
@@ -63,7 +61,7 @@ def snapshot(layout: Layout) -> Snapshot:
     with durable.unavailable(path, "read"):
         if not path.exists():
             raise corrupt(path, "the file is missing")
-    image.load(read_document(layout.index(document.generation), IndexDocument))
+    image.load(layout.index(document.generation))
     with durable.unavailable(path, "read"):
         data, changed_ns = path.read_bytes(), path.stat().st_mtime_ns
     store_id, at = document.store_id, 0
@@ -79,5 +77,5 @@ def snapshot(layout: Layout) -> Snapshot:
         if entry.moved is not None:
             store_id, image.superseded_by = entry.moved.store_id, entry.moved.successor
         at = frame.end
-    info = StoreInfo(store_id=store_id, schema_version=str(FORMAT), superseded_by=image.superseded_by)
+    info = StoreInfo(store_id=store_id, schema_version=str(document.format), superseded_by=image.superseded_by)
     return Snapshot(document, image, info, max(changed_ns, layout.store.stat().st_mtime_ns))

@@ -37,8 +37,10 @@ from seeknal.state.file.checkpoint import (
     write_index,
 )
 from seeknal.state.file.documents import (
+    FORMAT,
     Entry,
     IndexDocument,
+    LogDocument,
     StoreDocument,
     check_format,
     corrupt,
@@ -133,7 +135,8 @@ class FileStore:
         durable.make_directory(self.layout.runs)
         durable.make_directory(self.layout.nodes)
         with durable.unavailable(self.layout.directory, "write"):
-            index = IndexDocument(sequence=0, runs=[], history={}, worked=[], locks=[])
+            index = IndexDocument(sequence=0, runs=[], history={}, worked=[], locks=[], has_log=True)
+            write_document(self.layout.log, LogDocument(changes=[]))
             write_document(self.layout.index(1), index)
             durable.create_file(self.layout.journal(1))
             durable.sync_directory(self.layout.directory)
@@ -165,6 +168,13 @@ class FileStore:
     def is_adopting(self) -> bool:
         """Return whether ``run_state.json`` is still to be taken in."""
         return self._read_store()[1].is_adopting
+
+    def upgrade(self) -> None:
+        """Bring a store that an older program wrote to the format of this one; from then on that one refuses it."""
+        if self._read_store()[1].format < FORMAT:
+            with self.writing():
+                if self._read_store()[1].format < FORMAT:  # another process may have been first
+                    self.checkpoint()
 
     def adopt(self, found: Batch | None) -> None:
         """Take in what ``run_state.json`` held before there was a store, unless another process did."""
@@ -233,6 +243,7 @@ class FileStore:
             self._read_on()
             self.image.behind_runs.clear()
             self.image.behind_nodes.clear()
+            self.image.is_log_behind = False
             if self._open_journal(document.generation):
                 self.store_id, self._stamp = document.store_id, stamp
                 self._read_on()
@@ -254,7 +265,7 @@ class FileStore:
                 missing = path if self._generation == document.generation else self.layout.journal(document.generation)
                 raise corrupt(missing, "the file is missing")
         self.store_id, self._stamp = document.store_id, stamp
-        self.image.load(read_document(path, IndexDocument))
+        self.image.load(path)
         self._must_reload = False
         self._read_on()
 
@@ -283,7 +294,7 @@ class FileStore:
             size = os.fstat(self._descriptor).st_size
             if size == self._position:
                 return
-            data = _read_all(self._descriptor, self._position, size)
+            data = durable.read_span(self._descriptor, self._position, size)
         if size < self._position:
             raise corrupt(path, f"it was cut from {self._position} to {size} bytes while it was open", size)
         for frame in frames(data, self._position, str(path)):
@@ -337,7 +348,7 @@ class FileStore:
             for directory in (layout.runs, layout.nodes, layout.directory):
                 durable.sync_directory(directory)
             document = read_document(layout.store, StoreDocument)
-            document.generation, document.store_id = following, self.store_id
+            document.format, document.generation, document.store_id = FORMAT, following, self.store_id
             write_document(layout.store, document)
             durable.sync_directory(layout.directory)
             self._stamp = _stamp(layout.store)
@@ -387,14 +398,3 @@ def _stamp(path: Path) -> Stamp:
     """Return what changes whenever a file is replaced."""
     found = os.stat(path)  # noqa: PTH116 - the hot path of every read
     return (found.st_ino, found.st_mtime_ns, found.st_size)
-
-
-def _read_all(descriptor: int, start: int, end: int) -> bytes:
-    parts: list[bytes] = []
-    while start < end:
-        part = os.pread(descriptor, end - start, start)
-        if not part:
-            break
-        parts.append(part)
-        start += len(part)
-    return b"".join(parts)

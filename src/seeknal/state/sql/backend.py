@@ -11,16 +11,37 @@ import msgspec
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, ConfigurationError
 from seeknal.model.changes import stale
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    LockInfo,
+    LockToken,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, NodeKey, Sequences
 from seeknal.state.capabilities import Capability
+from seeknal.state.change_log import unlocked
 from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
 from seeknal.state.retention import Retirement
-from seeknal.state.sql import examine, intervals, leases, nodes, receipts, retention, runs, schema, space, store
+from seeknal.state.sql import (
+    change_log,
+    examine,
+    intervals,
+    leases,
+    nodes,
+    receipts,
+    retention,
+    runs,
+    schema,
+    space,
+    store,
+)
 from seeknal.state.sql.address import address_of, table_names
 from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
@@ -54,7 +75,9 @@ class DatabaseStateBackend(RecordStateBackend):
         synchronous: Of SQLite. ``FULL``: a commit survives a power cut. ``NORMAL``: it survives the end of its process.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.PERSISTENT, Capability.PROCESSES})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG}
+    )
 
     def __init__(
         self,
@@ -110,13 +133,18 @@ class DatabaseStateBackend(RecordStateBackend):
         return schema.report(self._database)
 
     def schema_sql(self) -> str:
-        """Return the SQL that makes a new store here, for somebody to run who may; the server is only asked what it is.
+        """Return the SQL that makes a new store here, or brings an older one up to date, for somebody to run who may.
+
+        Nothing is changed. Where a store stands that is up to date, it is the SQL of a new one.
 
         Raises:
-            SeeknalError: It cannot be asked.
+            SeeknalError: The store cannot be looked at.
         """
         self._check_open()
-        return schema.sql_text(self._database.target, schema.text_collation(self._database))
+        database = self._database
+        found = schema.version_there(database)
+        older = found if found < schema.SCHEMA_VERSION else 0
+        return schema.sql_text(database.target, schema.text_collation(database), found=older)
 
     def examine(self) -> Iterator[Finding]:
         """Yield what is wrong with this store, whether it is open or can be opened or not."""
@@ -222,6 +250,17 @@ class DatabaseStateBackend(RecordStateBackend):
     def read_locks(self) -> list[LockInfo]:
         """Return the locks that are held now."""
         return self._open.read(lambda session: leases.read_held(session, self.clock))
+
+    def read_log(self, after: str, limit: int) -> list[LoggedChange]:
+        """Return the entries of the change log that follow a change id."""
+        return self._open.read(lambda session: change_log.read_log(session, after, limit))
+
+    def read_tokens(self) -> Iterator[LockToken]:
+        """Yield the token counters of all locks, a page at a time."""
+        after: LockToken | None = None
+        while page := self._open.read(lambda session, after=after: leases.read_tokens(session, after)):  # type: ignore[misc]
+            yield from page
+            after = page[-1]
 
     # ---- writing ----
 
@@ -338,14 +377,15 @@ class DatabaseStateBackend(RecordStateBackend):
         database = self._open
         with database.one_budget():
             while holder := database.read(lambda session: leases.read_holder(session, key, self.clock)):
-                if self._end_lease(Lease(*key, holder.token, holder.owner), reason):
+                logging = [change_log.write_step(unlocked(holder, reason, self.clock))]
+                if self._end_lease(Lease(*key, holder.token, holder.owner), reason, logging):
                     break
         return holder
 
-    def _end_lease(self, lease: Lease, reason: str) -> bool:
+    def _end_lease(self, lease: Lease, reason: str, logging: Sequence[Step] = ()) -> bool:
         """End a lease once; return whether it was held."""
         database = self._open
-        steps = leases.end_steps(lease, reason, self.clock)
+        steps = [*leases.end_steps(lease, reason, self.clock), *logging]
 
         def attempt(raw: Any, op_id: int) -> None:
             database.run(raw, [*([receipts.leave_step(op_id)] if op_id else []), *steps])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from seeknal.clock import Clock
 from seeknal.state.batch import Batch, Sequences
-from seeknal.state.sql import intervals, leases, nodes, receipts, runs
+from seeknal.state.sql import change_log, intervals, leases, nodes, receipts, runs
 from seeknal.state.sql.dialects.base import Rows
 from seeknal.state.sql.sequences import SPAN
 from seeknal.state.sql.statements import Step, Target, statement_of
@@ -22,9 +22,9 @@ def is_one_transition(batch: Batch) -> bool:
     if len(batch.nodes) != 1 or len(batch.node_versions) != 1:
         return False
     state = batch.nodes[0]
-    others = batch.runs or batch.deleted_runs or batch.deleted_nodes or batch.work or batch.freed_runs or batch.leases
+    others = (batch.runs, batch.deleted_runs, batch.deleted_nodes, batch.work, batch.freed_runs, batch.leases)
     return (
-        not others
+        not any((*others, batch.log, batch.tokens))
         and not batch.run_versions
         and state.sequence == 0
         and batch.successor is None
@@ -67,10 +67,12 @@ class Plan:
             steps += intervals.hold_steps(batch.work)
         steps += [leases.hold_step(lease, self._clock) for lease in batch.leases]
         steps += [leases.free_run_step(run_id) for run_id in batch.freed_runs]
+        steps += leases.count_steps(batch.tokens)
         steps += self._run_steps(op_id)
         steps += self._node_steps(op_id)
         for change in batch.work:
             steps += intervals.work_steps(change)
+        steps += [change_log.write_step(change) for change in batch.log]
         steps.append(current_step(self._location, batch.successor))
         runs_asking, nodes_asking = self._asking
         steps += [Step(runs.SEQUENCE, {"key": run.run_id}, is_asked=True) for run in runs_asking]

@@ -58,7 +58,7 @@ def findings(database: Database, store: RecordStore) -> Iterator[Finding]:
         return
     yield from drift_findings(database, drift)
     if drift.can_be_read:
-        for check in (_run_and_node_findings, _work_findings, _lock_findings):
+        for check in (_run_and_node_findings, _work_findings, _lock_findings, _log_findings):
             yield from _told(where, lambda check=check: check(database, store))  # type: ignore[misc]
 
 
@@ -149,6 +149,13 @@ def _lock_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
             database.location,
             lambda: _changed(database, store, scan.FREE_EXPIRED, leases.measured(store.clock)),
         )
+
+
+def _log_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
+    reader = scan.Scan(database)
+    for _ in reader.changes():
+        pass  # reading them is the check
+    yield from reader.unreadable
 
 
 def _changed(database: Database, store: RecordStore, statement: Statement, params: Params | None = None) -> None:

@@ -8,13 +8,14 @@ nothing more, so it may be repeated when its answer was lost.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, exists, literal_column, or_, select, update
 
 from seeknal.clock import Clock
 from seeknal.model.instants import from_us, to_us
-from seeknal.model.records import LockInfo
+from seeknal.model.records import LockInfo, LockToken
 from seeknal.state.lease import Lease, LockKey, locked_meanwhile, lost, this_host
 from seeknal.state.sql.statements import Params, Row, Session, Statement, Step, Target
 from seeknal.state.sql.texts import stored
@@ -22,6 +23,9 @@ from seeknal.state.sql.texts import stored
 WAITED_US = 60_000_000
 """How long ago the ticks of a statement may have been read when it runs."""
 
+PAGE_TOKENS = 1000
+
+_LEAST = bindparam("least", type_=BigInteger)
 _OWNER: ColumnElement[str] = bindparam("of_owner")
 _TTL_US = bindparam("ttl_us", type_=BigInteger)
 
@@ -107,6 +111,30 @@ FREE = Statement(lambda on: _freed(on, *_key(on), _is_held(on), _is_mine(on)))
 FREE_RUN = Statement(lambda on: _freed(on, on.tables.locks.c.run_id == bindparam("key")))
 
 
+def _counted(on: Target) -> Any:
+    row: dict[str, ColumnElement[Any]] = {"run_id": bindparam("key"), "node_id": bindparam("node_key"), "token": _LEAST}
+    row |= {name: literal_column("0") for name in ("pid", "acquired_us", "expires_at_us", "ttl_ms", "expires_us")}
+    row |= {name: literal_column("''") for name in ("owner", "host", "reason")}
+    row["is_free"] = literal_column("1")
+    return on.dialect.leaving(on.dialect.insert(on.tables.locks).values(row))
+
+
+COUNT = Statement(_counted)
+RAISE = Statement(
+    lambda on: update(on.tables.locks).where(*_key(on), on.tables.locks.c.token < _LEAST).values(token=_LEAST)
+)
+
+
+def _tokens(on: Target) -> Any:
+    locks = on.tables.locks
+    run, node = bindparam("key", type_=locks.c.run_id.type), bindparam("node_key", type_=locks.c.node_id.type)
+    # The first condition is what an index is entered by; MySQL does not see through the second.
+    behind = and_(locks.c.run_id >= run, or_(locks.c.run_id > run, locks.c.node_id > node))
+    page = select(locks.c.run_id, locks.c.node_id, locks.c.token).where(behind)
+    return page.order_by(locks.c.run_id, locks.c.node_id).limit(literal_column(str(PAGE_TOKENS)))
+
+
+TOKENS = Statement(_tokens)
 IS_UNLOCKED = Statement(
     lambda on: select(literal_column("1")).where(
         ~exists(select(on.tables.locks.c.token).where(on.tables.locks.c.run_id == bindparam("key"), _is_held(on)))
@@ -167,6 +195,21 @@ def unlocked_step(run_id: str, clock: Clock) -> Step:
 def free_run_step(run_id: str) -> Step:
     """Return the step that frees the locks of a run and of its nodes, whoever holds them."""
     return Step(FREE_RUN, {"key": run_id, "why": ""})
+
+
+def count_steps(tokens: Iterable[LockToken]) -> list[Step]:
+    """Return the steps that raise token counters; where there was none, they make one of a lock that nobody holds."""
+    # In one order: writers who hold rows do not wait for each other in a ring.
+    ordered = sorted(tokens, key=lambda each: (each.run_id.encode(), (each.node_id or "").encode()))
+    params = [{"key": each.run_id, "node_key": each.node_id or "", "least": each.token} for each in ordered]
+    return [Step(statement, each) for each in params for statement in (COUNT, RAISE)]
+
+
+def read_tokens(session: Session, after: LockToken | None) -> list[LockToken]:
+    """Return the counters that follow one, `PAGE_TOKENS` of them unless there are no more."""
+    key = ("", "") if after is None else (after.run_id, after.node_id or "")
+    rows = session.all(TOKENS, {"key": key[0], "node_key": key[1]})
+    return [LockToken(run_id, node_id or None, token) for run_id, node_id, token in rows]
 
 
 def holder(row: Row) -> LockInfo:

@@ -10,9 +10,9 @@ from sqlalchemy import and_, bindparam, func, literal_column, or_, select
 
 from seeknal.model.codec import decode
 from seeknal.model.instants import from_us
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.finding import Finding, error
-from seeknal.state.sql import leases, nodes, runs
+from seeknal.state.sql import change_log, leases, nodes, runs
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.statements import Row, Statement, Target
 
@@ -52,7 +52,7 @@ def _repeated(table: str, *keys: str) -> Statement:
     return Statement(build)
 
 
-PAGES = {name: _page(name) for name in ("runs", "node_states", "completed_intervals", "partitions")}
+PAGES = {name: _page(name) for name in ("runs", "node_states", "completed_intervals", "partitions", "change_log")}
 SAME_RUNS = _repeated("runs", "sequence")
 SAME_STATES = _repeated("node_states", "node_id", "sequence")
 
@@ -127,6 +127,10 @@ class Scan:
     def partitions(self) -> Iterator[PartitionState]:
         """Yield all completed partitions, by node, then key."""
         return self._records("partitions", _partition, ("node", "partition"), (str, str))
+
+    def changes(self) -> Iterator[LoggedChange]:
+        """Yield the change log, by time."""
+        return self._records("change_log", change_log.record, ("change",), (str,))
 
     def rows(self, statement: Statement) -> list[Row]:
         """Return the rows of a statement that needs nothing to be told."""

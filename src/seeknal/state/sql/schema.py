@@ -15,7 +15,7 @@ from seeknal.state.sql.statements import Session, Target
 from seeknal.state.sql.store import GET
 from seeknal.state.sql.tables import Tables
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The number of the newest revision in ``migrations/versions``."""
 
 PUBLISHED_TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('run_state', 'node_state')"
@@ -96,10 +96,15 @@ def report(database: Database) -> SchemaReport:
     Raises:
         SeeknalError: As `prepare`, where the store cannot be looked at.
     """
-    path = database.address.path
-    found = 0 if path is not None and not path.exists() else found_version(database)
+    found = version_there(database)
     rights = missing_rights(database) if found == SCHEMA_VERSION else []
     return SchemaReport(location=database.location, found=found, wanted=SCHEMA_VERSION, missing_rights=rights)
+
+
+def version_there(database: Database) -> int:
+    """Return the revision of the store, as `found_version`, without making the file of one."""
+    path = database.address.path
+    return 0 if path is not None and not path.exists() else found_version(database)
 
 
 def found_version(database: Database) -> int:
@@ -134,19 +139,29 @@ def used_tables(target: Target) -> list[Any]:
     return [table for table in tables.metadata.sorted_tables if table not in unused]
 
 
-def sql_text(target: Target, collation: str | None, store_id: str | None = None) -> str:
-    """Return the statements that make a new store, for somebody to run by hand."""
+def sql_text(target: Target, collation: str | None, store_id: str | None = None, found: int = 0) -> str:
+    """Return the statements for somebody to run by hand.
+
+    Args:
+        target: What they are for.
+        collation: As `text_collation`.
+        store_id: The identity of a new store; another one each time when ``None``.
+        found: The revision of the store that they bring up to date; 0 to make a new one.
+    """
     buffer = StringIO()
     config = _config(target, collation)
     config.output_buffer = buffer
     config.attributes["dialect"] = target.dialect.sql.name
     from alembic import command
 
-    command.upgrade(config, "head", sql=True)
-    row = insert(target.tables.store).values(one=1, store_id=store_id or str(uuid4()), schema_version=SCHEMA_VERSION)
+    command.upgrade(config, f"{found:04}:head" if found else "head", sql=True)
+    row: Any = update(target.tables.store).values(schema_version=SCHEMA_VERSION)
+    if not found:
+        new_id = store_id or str(uuid4())
+        row = insert(target.tables.store).values(one=1, store_id=new_id, schema_version=SCHEMA_VERSION)
     made = row.compile(dialect=target.dialect.sql, compile_kwargs={"literal_binds": True})
     schema = target.tables.metadata.schema
-    parts = [f"CREATE SCHEMA IF NOT EXISTS {schema};"] if schema else []
+    parts = [f"CREATE SCHEMA IF NOT EXISTS {schema};"] if schema and not found else []
     parts += [buffer.getvalue().strip(), f"{made};"]
     if target.dialect.has_atomic_ddl:
         parts = ["BEGIN;", *parts, "COMMIT;"]

@@ -33,6 +33,7 @@ class Tables:
         self.completed_intervals = self._table("completed_intervals", _interval_columns())
         self.partitions = self._table("partitions", _partition_columns())
         self.locks = self._table("locks", _lock_columns())
+        self.change_log = self._table("change_log", _change_columns())
         self.receipts = self._table("receipts", _receipt_columns())
         self.worked_nodes = self._table("worked_nodes", [_id("node_id", primary_key=True), _count("changes")])
 
@@ -128,6 +129,22 @@ def _lock_columns() -> Columns:
         _count("expires_us"),
         Column("is_free", Integer, nullable=False),
         _text("reason"),
+    ]
+
+
+def _change_columns() -> Columns:
+    """Return those of the change log; its few rows are read in the order of their key, and never changed."""
+    return [
+        Column("change_id", String(36), primary_key=True, nullable=False),
+        _count("at_us"),
+        Column("action", String(40), nullable=False),
+        Column("run_id", String(MAX_ID_BYTES), nullable=True),
+        Column("node_id", String(MAX_ID_BYTES), nullable=True),
+        _text("reason"),
+        _text("detail"),
+        _text("actor"),
+        _text("host"),
+        _count("pid"),
     ]
 
 

@@ -13,6 +13,7 @@ from seeknal.state.contract import StateBackend
 from seeknal.state.testing.cases_conflicts import ConflictCases
 from seeknal.state.testing.cases_intervals import IntervalCases
 from seeknal.state.testing.cases_leases import LeaseCases
+from seeknal.state.testing.cases_log import LogCases
 from seeknal.state.testing.cases_nodes import NodeCases
 from seeknal.state.testing.cases_processes import ProcessCases
 from seeknal.state.testing.cases_retention import RetentionCases
@@ -30,6 +31,7 @@ class StateBackendConformance(
     TransactionCases,
     ConflictCases,
     LeaseCases,
+    LogCases,
     IntervalCases,
     RetentionCases,
     ProcessCases,
