@@ -10,6 +10,7 @@ import stat
 import sys
 import threading
 import tracemalloc
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -255,11 +256,14 @@ def test_a_named_pipe_is_written_and_read_as_it_is(source, target, tmp_path):
 
 
 class Restless(MemoryStateBackend):
-    """Somebody else writes during each of the first readings."""
+    """A store without snapshots; somebody else writes during each of the first readings."""
 
     def __init__(self, store, readings):
         super().__init__(store)
         self.left = readings
+
+    def snapshot(self):
+        return nullcontext()
 
     def read_worked_nodes(self):
         if self.left:
@@ -267,6 +271,19 @@ class Restless(MemoryStateBackend):
             with MemoryStateBackend(self.store) as other:
                 other.set_node_state("b", "n1", row_count=self.left)
         return super().read_worked_nodes()
+
+
+def test_a_store_is_exported_as_it_was_in_the_beginning_whatever_is_written_meanwhile(source, target):
+    class Disturbing(io.BytesIO):
+        def write(self, line):
+            with MemoryStateBackend(source.store) as other:
+                other.set_node_state("b", "n1", row_count=len(line))
+            return super().write(line)
+
+    before, sink = content_of(source), Disturbing()
+    export_to_stream(source, sink)
+    import_dump(of(sink.getvalue()), target)
+    assert content_of(target) == before != content_of(source)
 
 
 def test_a_file_is_tried_again_while_the_store_changes(source, target, tmp_path):

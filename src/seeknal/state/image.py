@@ -31,7 +31,7 @@ from seeknal.state.batch import (
     PartitionCompleted,
     Sequences,
 )
-from seeknal.state.lease import Lease, LockKey, locked_meanwhile, lost
+from seeknal.state.lease import Lease, LockKey, held, locked_meanwhile, lost
 from seeknal.state.store_info import misplaced
 from seeknal.state.unit import changed_intervals
 
@@ -178,6 +178,23 @@ class Image:
                 raise added_to(run_id)
         for run_id in batch.runs_unlocked & {lock.run_id for lock in self.held_locks(now_us)}:
             raise locked_meanwhile(run_id)
+
+    def check_alone(self, lease: Lease, now_us: int) -> None:
+        """Raise unless the state is here, this lease is held, and nobody holds another one.
+
+        Raises:
+            SupersededError, LeaseLostError, LockHeldError: As they say.
+        """
+        self.check(Batch(leases=[lease]), now_us)
+        for lock in self.held_locks(now_us):
+            if lock.owner != lease.owner:
+                raise held(lock.run_id, lock.node_id, lock)
+
+    def take_over(self, other: Image) -> None:
+        """Hold the records of another image, which is used up; locks, log and mark stay, and no sequence comes back."""
+        self.runs, self.history, self._nodes = other.runs, other.history, other._nodes
+        self.intervals, self.partitions = other.intervals, other.partitions
+        self.sequence = max(self.sequence, other.sequence)
 
     def numbered(self, batch: Batch) -> Changes:
         """Return the changes of a batch with their sequences given out, and without its guards."""

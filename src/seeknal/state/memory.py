@@ -7,6 +7,9 @@ Instances that name the same store share it, as instances on one file would.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from typing import ClassVar
 from uuid import uuid4
 
@@ -32,6 +35,7 @@ from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
 from seeknal.state.store_info import StoreInfo
+from seeknal.state.whole import Reading, Record, SideStore, records
 
 
 class MemoryStore:
@@ -133,6 +137,21 @@ class MemoryStateBackend(RecordStateBackend):
             image.apply(numbered)
         return sequences_of(numbered)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Reading]:
+        """Copy the image; its records never change."""
+        frozen = MemoryStore()
+        with self.store.mutex:
+            frozen.image = deepcopy(self.store.image)
+        with MemoryStateBackend(frozen, clock=self.clock) as reading:
+            yield reading
+
+    @contextmanager
+    def replacing(self, by: str) -> Iterator[SideStore]:
+        """Make another store of the same kind."""
+        with MemoryStateBackend(clock=self.clock) as side:
+            yield _Side(self, side)
+
     def read_store(self) -> StoreInfo:
         """Return what the store says of itself."""
         with self.store.mutex:
@@ -185,3 +204,26 @@ class MemoryStateBackend(RecordStateBackend):
         """Return the locks that are held now."""
         with self.store.mutex:
             return self.store.image.held_locks(self.clock.ticks_us())
+
+
+class _Side:
+    """The side store of a store in memory."""
+
+    def __init__(self, backend: MemoryStateBackend, side: MemoryStateBackend) -> None:
+        self._backend = backend
+        self._side = side
+
+    def put(self, batch: Batch) -> None:
+        """Add records."""
+        self._side.commit(batch)
+
+    def records(self) -> Iterator[Record]:
+        """Yield what was put."""
+        return records(self._side)
+
+    def swap(self, lease: Lease) -> None:
+        """Exchange the content of the image."""
+        store = self._backend.store
+        with store.mutex:
+            store.image.check_alone(lease, self._backend.clock.ticks_us())
+            store.image.take_over(self._side.store.image)

@@ -13,11 +13,11 @@ import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock
-from seeknal.errors import BackendUnavailableError, InvalidFieldError, SeeknalError
+from seeknal.errors import BackendUnavailableError, CapabilityError, InvalidFieldError, SeeknalError
 from seeknal.model.records import LockInfo, LockToken, LoggedChange, NodeState, RunState
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.checks import record_findings
@@ -27,6 +27,7 @@ from seeknal.state.lease import Lease, LeaseKeeper, LockKey
 from seeknal.state.reader import no_log
 from seeknal.state.store_info import StoreInfo
 from seeknal.state.unit import RecordReader, UnitOfWork
+from seeknal.state.whole import Reading, SideStore
 
 if TYPE_CHECKING:
     from seeknal.state.transaction_block import TransactionBlock
@@ -107,6 +108,35 @@ class RecordStore(StateBackend, RecordReader):
             CapabilityError: It does not tell them.
         """
         raise no_log(self)
+
+    def snapshot(self) -> AbstractContextManager[Reading | None]:
+        """Hold the whole store as of one instant for a block, keeping no writer waiting; its records are read there.
+
+        It is ``None`` for a store that can only be read as it changes. One thread at a time reads of it, and not for
+        ever: a database keeps what was deleted as long as somebody may still read it.
+
+        Raises:
+            BackendUnavailableError: Here or while it is read: the store is away, or gave the snapshot up.
+        """
+        return nullcontext()
+
+    def replacing(self, by: str) -> AbstractContextManager[SideStore]:
+        """Make an empty side store for a block, whose content can take the place of this one's in one step.
+
+        What a process that was killed has left of one is removed first. Whoever calls this holds a lease, so that
+        nobody else does at the same time; who was frozen and taken for dead cannot write into the next one's.
+
+        Args:
+            by: Who does this since when: another text each time.
+
+        Raises:
+            CapabilityError: This store cannot do so.
+            SeeknalError: The side store cannot be made.
+        """
+        raise CapabilityError(
+            f"a {type(self).__name__} cannot replace its content in one step",
+            hint="Import the backup into an empty store with `seeknal state import`, and point the project at it.",
+        )
 
     def guessing(self) -> Callable[[str, str], NodeState | None] | None:
         """Return what says, without a read, what a node state most likely is; ``None`` where reads cost little.

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import msgspec
 
 from seeknal.errors import CapabilityError
 from seeknal.model.codec import encode
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, NodeState, RunState
 from seeknal.state.contract import StateBackend
 from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.whole import Reading, Record, records
+
+__all__ = ["BATCH_ROWS", "Counts", "Record", "digest_of", "record_store", "records"]
 
 BATCH_ROWS = 2000
 """Rows of one commit: many enough that round trips do not count, few enough to stay small in memory."""
-
-Record = RunState | NodeState | CompletedInterval | PartitionState
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -58,17 +58,7 @@ def record_store(backend: StateBackend) -> RecordStateBackend:
     return backend
 
 
-def records(store: RecordStateBackend) -> Iterator[Record]:
-    """Yield everything a store holds: each run followed by its nodes, in creation order, then completed work."""
-    for run in store.scan_runs():
-        yield run
-        yield from store.read_nodes(run.run_id).values()
-    for node_id in store.read_worked_nodes():
-        yield from store.read_intervals(node_id)
-        yield from store.read_partitions(node_id)
-
-
-def digest_of(store: RecordStateBackend) -> str:
+def digest_of(store: Reading) -> str:
     """Return the SHA-256 of everything a store holds, versions and sequences included."""
     digest = hashlib.sha256()
     for record in records(store):

@@ -122,7 +122,7 @@ def import_planned(
     try:
         # From the start: what a kill leaves is then known as a part of this export.
         target.write_successor(plan.header.store_id, None)
-        for batch, end in _batches(dump, plan, batch_rows):
+        for batch, end in batches(dump, plan, batch_rows):
             before, reached = reached, end
             try:
                 target.commit(batch)
@@ -190,7 +190,7 @@ def _present(target: RecordStateBackend, header: Header) -> Iterator[Record]:
     return records(target)
 
 
-def _batches(dump: Dump, plan: ImportPlan, rows: int) -> Iterator[tuple[Batch, int]]:
+def batches(dump: Dump, plan: ImportPlan, rows: int = BATCH_ROWS) -> Iterator[tuple[Batch, int]]:
     """Yield what the target lacks, and how many records of the export are behind it then."""
     batch, size, begun_at, number = Batch(), 0, 0, 0
     reader = dump.reading()

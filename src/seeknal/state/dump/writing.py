@@ -1,8 +1,8 @@
 """Export a store: read it twice, and end the export only if both readings are equal.
 
-Everything that the second reading sees was there, unchanged, when the first one ended: versions and sequences
-never come back, so two equal readings, one after the other, hold the state of the instant between them. A store of
-any kind is exported so, without a lock and without stopping its writers.
+Most stores can be read as of one instant (`RecordStore.snapshot`), and then the two are. Of another one, everything
+that the second reading sees was there, unchanged, when the first one ended: versions and sequences never come back, so
+two equal readings, one after the other, hold the state of the instant between them. Either way no writer is stopped.
 
 Source: double collect: Y. Afek et al., "Atomic Snapshots of Shared Memory", Journal of the ACM 40(4), 1993.
 """
@@ -27,6 +27,7 @@ from seeknal.state.dump.packing import packing
 from seeknal.state.file import durable
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import Counts, records
+from seeknal.state.whole import Reading
 
 ATTEMPTS = 5
 """How often a file is written while the store changes, before that is told."""
@@ -77,19 +78,20 @@ def export_to_file(
         MissingDriverError: Compression needs a package that is not installed.
     """
     place = Path(path)
-    with _writable(place):
+    with writable(place):
         if place.exists() and not place.is_dir() and not stat.S_ISREG(place.stat().st_mode):
             with place.open("wb") as pipe:
                 return export_to_stream(source, pipe, on_progress=on_progress)
         place = place.resolve()  # a link stays a link
         _check_free(place, force=force)
-        with _beside(place) as (beside, sink):
-            expected = _surveyed(source, on_progress)
+        with _beside(place) as (beside, sink), source.snapshot() as frozen:
+            reading = frozen or source
+            expected = _surveyed(reading, on_progress)
             for _ in range(ATTEMPTS):
                 sink.seek(0)
                 sink.truncate()
                 with packing(place.name, sink) as packed:
-                    header, found = _written(source, packed, expected, on_progress)
+                    header, found = _written(source, reading, packed, expected, on_progress)
                     is_whole = _is_equal(found, expected)
                     if is_whole:
                         packed.write(encode(found.trailer()) + b"\n")
@@ -114,8 +116,10 @@ def export_to_stream(source: RecordStateBackend, sink: BinaryIO, *, on_progress:
         TransferError: The store changed meanwhile. The last line is missing then, and no import takes what was written.
         OSError: The stream cannot be written to.
     """
-    expected = _surveyed(source, on_progress)
-    header, found = _written(source, sink, expected, on_progress)
+    with source.snapshot() as frozen:
+        reading = frozen or source
+        expected = _surveyed(reading, on_progress)
+        header, found = _written(source, reading, sink, expected, on_progress)
     if not _is_equal(found, expected):
         sink.flush()
         raise _changed("the store changed while it was exported, so the export was left without its end")
@@ -125,10 +129,10 @@ def export_to_stream(source: RecordStateBackend, sink: BinaryIO, *, on_progress:
     return _report(header, trailer)
 
 
-def _surveyed(source: RecordStateBackend, on_progress: Progress) -> Tally:
+def _surveyed(reading: Reading, on_progress: Progress) -> Tally:
     """Count and digest what a store holds."""
     tally = Tally()
-    for record in records(source):
+    for record in records(reading):
         tally.line_of(record)
         if tally.records % STEP_RECORDS == 0:
             on_progress("counting", tally.records, 0)
@@ -136,7 +140,7 @@ def _surveyed(source: RecordStateBackend, on_progress: Progress) -> Tally:
 
 
 def _written(
-    source: RecordStateBackend, sink: BinaryIO, expected: Tally, on_progress: Progress
+    source: RecordStateBackend, reading: Reading, sink: BinaryIO, expected: Tally, on_progress: Progress
 ) -> tuple[Header, Tally]:
     """Write everything but the trailer; return what was written."""
     info = source.read_store()
@@ -153,7 +157,7 @@ def _written(
     line = encode(header) + b"\n"
     tally.add_line(line)
     sink.write(line)
-    for record in records(source):
+    for record in records(reading):
         line = tally.line_of(record)
         tally.add_line(line)
         sink.write(line)
@@ -198,7 +202,7 @@ def _beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 @contextmanager
-def _writable(place: Path) -> Iterator[None]:
+def writable(place: Path) -> Iterator[None]:
     """Turn an error of the operating system into one that names the file; a reader that went away is none of it."""
     try:
         yield

@@ -26,7 +26,6 @@ from seeknal.state.capabilities import Capability
 from seeknal.state.change_log import unlocked
 from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LockKey
-from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
 from seeknal.state.retention import Retirement
 from seeknal.state.sql import (
@@ -49,6 +48,7 @@ from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
+from seeknal.state.sql.whole import WholeDatabase
 from seeknal.state.store_info import StoreInfo
 from seeknal.state.unit import UnitOfWork
 
@@ -61,7 +61,7 @@ MOST_REMEMBERED = 1000
 """Node states that an instance remembers having written."""
 
 
-class DatabaseStateBackend(RecordStateBackend):
+class DatabaseStateBackend(WholeDatabase):
     """State in a database: a SQLite file for the processes of one machine, or a server for many machines.
 
     Args:

@@ -196,6 +196,25 @@ class Database:
         deadline = self._deadline()
         self._patiently(lambda: self._once(step, deadline), deadline)
 
+    # ---- connections that a caller has for longer than a call ----
+
+    @contextmanager
+    def unforked(self) -> Iterator[None]:
+        """Let other threads fork only after this block: it has connections that no child may inherit."""
+        self._gate.enter()
+        try:
+            yield
+        finally:
+            self._gate.leave()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn an exception of the driver, which read, into the error that a caller shall see."""
+        try:
+            yield
+        except self.dialect.driver_error as error:
+            raise self._typed(error, False) from error
+
     # ---- its life ----
 
     def hasten(self) -> None:

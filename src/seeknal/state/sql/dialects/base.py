@@ -189,6 +189,14 @@ class Dialect(ABC):
     # ---- transactions ----
 
     @abstractmethod
+    def begin_snapshot(self, connection: Any) -> Cursor:
+        """Begin a transaction that reads what is committed now, until the connection is closed; return its cursor."""
+
+    def lock_ranges(self, connection: Any) -> None:
+        """Let what a transaction of this connection reads for an update keep others from inserting between it."""
+        return
+
+    @abstractmethod
     def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
         """Run commands in one transaction and commit it; return the rows of each one that was asked.
 

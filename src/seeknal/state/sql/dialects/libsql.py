@@ -81,6 +81,14 @@ class LibsqlDialect(Dialect):
         """Return a cursor for statements that read."""
         return _FreshCursor(connection)
 
+    def begin_snapshot(self, connection: Any) -> Cursor:
+        """Begin to read; the server gives it up if it is not asked anything for ten seconds."""
+        connection.run("BEGIN")
+        cursor: Cursor = connection.cursor()
+        cursor.execute("SELECT count(*) FROM sqlite_master")
+        cursor.fetchall()
+        return cursor
+
     def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
         """Run commands in one batch."""
         statements = [(command.sql, command.parameters) for command in commands]

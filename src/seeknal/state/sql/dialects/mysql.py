@@ -47,6 +47,9 @@ MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_ZERO_DATE,NO_ZERO_IN_DATE,ER
 
 MYSQL_COLLATION = "utf8mb4_0900_bin"
 MARIADB_COLLATION = "utf8mb4_nopad_bin"
+SNAPSHOT_IDLE_S = 3600
+"""How long who reads a snapshot may do something else, such as wait for a slow pipe."""
+
 LOCK_WAIT_S = 5
 """How long one attempt waits for another process that changes the schema."""
 
@@ -142,6 +145,21 @@ class MysqlDialect(Dialect):
     def engine(self, pool: Pool) -> Engine:
         """Return SQLAlchemy's engine."""
         return create_engine("mysql+pymysql://", pool=pool)
+
+    def begin_snapshot(self, connection: Any) -> Cursor:
+        """Begin a transaction whose statements all see what is committed now."""
+        connection.query(f"SET SESSION wait_timeout = {SNAPSHOT_IDLE_S}")
+        connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        cursor: Cursor = connection.cursor()
+        return cursor
+
+    def lock_ranges(self, connection: Any) -> None:
+        """Lock the gaps between rows, too, which READ COMMITTED does not.
+
+        Source: https://dev.mysql.com/doc/refman/8.4/en/innodb-locking.html
+        """
+        connection.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
     def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
         """Run commands as one text, or as few as their size allows. The first that fails is the last that runs."""

@@ -55,6 +55,10 @@ Source: https://www.postgresql.org/docs/current/runtime-config-wal.html"""
 
 ISOLATION = "set_config('default_transaction_isolation', 'read committed', false)"
 
+SNAPSHOT_IDLE_MS = 3_600_000
+"""How long who reads a snapshot may do something else, such as wait for a slow pipe. Meanwhile nothing that others
+delete can be vacuumed."""
+
 POLL_S = 0.1
 """How often a wait looks for Ctrl-C."""
 
@@ -140,6 +144,13 @@ class PostgresqlDialect(Dialect):
     def engine(self, pool: Pool) -> Engine:
         """Return SQLAlchemy's engine."""
         return create_engine("postgresql+psycopg://", pool=pool)
+
+    def begin_snapshot(self, connection: Any) -> Cursor:
+        """Begin a transaction whose statements all see what the first one sees."""
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute(f"SELECT set_config('idle_in_transaction_session_timeout', '{SNAPSHOT_IDLE_MS}', true)")
+        cursor: Cursor = connection.cursor()
+        return cursor
 
     def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
         """Run commands in one pipeline. A demand that is not met divides by zero, and nothing after it runs."""
@@ -259,7 +270,7 @@ class PostgresqlDialect(Dialect):
             f"SELECT r.name || ' on ' || t.name FROM (VALUES {names}) AS t(name), (VALUES {wanted}) AS r(name) "
             "WHERE NOT has_table_privilege(t.name, r.name)"
         )
-        receipts = next(table for table in tables if table.name == "receipts")
+        receipts = _receipts(tables)
         numbers = _numbers(receipts)
         cursor.execute(
             f"{tables_lacking} UNION ALL SELECT 'USAGE on sequence {numbers}' "
@@ -273,7 +284,7 @@ class PostgresqlDialect(Dialect):
         A statement locks its tables before it looks at them, so one that waits finds the store superseded.
         Source: https://www.postgresql.org/docs/current/explicit-locking.html
         """
-        receipts = next(table for table in tables if table.name == "receipts")
+        receipts = _receipts(tables)
         return [text(f"LOCK TABLE {_qualified(receipts)} IN SHARE ROW EXCLUSIVE MODE")]
 
 
@@ -281,6 +292,10 @@ def _patience(lock_ms: int) -> str:
     """Return what sets how long to wait for locks, and for the next request within a transaction."""
     names = ("lock_timeout", "idle_in_transaction_session_timeout")
     return ", ".join(f"set_config('{name}', '{lock_ms}', false)" for name in names)
+
+
+def _receipts(tables: Sequence[Table]) -> Table:
+    return next(table for table in tables if table.name.endswith("receipts"))
 
 
 def _qualified(table: Table) -> str:

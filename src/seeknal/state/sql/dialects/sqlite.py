@@ -69,6 +69,14 @@ class SqliteDialect(Dialect):
         """Return SQLAlchemy's engine."""
         return create_engine("sqlite://", pool=pool)
 
+    def begin_snapshot(self, connection: Any) -> Cursor:
+        """Begin to read: beside a write-ahead log that stops no writer. Source: https://www.sqlite.org/wal.html."""
+        cursor: Cursor = connection.cursor()
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT count(*) FROM sqlite_master")
+        cursor.fetchall()
+        return cursor
+
     def run(self, connection: Any, commands: Sequence[Command]) -> list[Rows]:
         """Run commands in one transaction, one after the other."""
         asked: list[Rows] = []

@@ -1,0 +1,70 @@
+"""A store as a whole: read as of one instant, and replaced in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, TypeAlias
+
+from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.state.batch import Batch
+from seeknal.state.lease import Lease
+
+Record: TypeAlias = RunState | NodeState | CompletedInterval | PartitionState
+
+
+class Reading(Protocol):
+    """What is read of a whole store."""
+
+    def scan_runs(self) -> Iterator[RunState]:
+        """Yield all runs in creation order."""
+
+    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
+        """Return the node states of a run, sorted by the bytes of their ids."""
+
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed work, sorted by their bytes."""
+
+    def read_intervals(self, node_id: str) -> list[CompletedInterval]:
+        """Return the completed intervals of a node, canonical."""
+
+    def read_partitions(self, node_id: str) -> list[PartitionState]:
+        """Return the completed partitions of a node, sorted by the bytes of their keys."""
+
+
+class SideStore(Protocol):
+    """New content for a store, put together beside it, where nobody sees it."""
+
+    def put(self, batch: Batch) -> None:
+        """Add runs, node states and completed work that bring their sequences; no guard of the batch is looked at.
+
+        Raises:
+            SeeknalError: As `seeknal.state.record_store.RecordStore.commit`.
+        """
+
+    def records(self) -> Iterator[Record]:
+        """Yield what was put, read back, in the order of `records`."""
+
+    def swap(self, lease: Lease) -> None:
+        """Let it take the place of what the store holds, in one atomic and durable step.
+
+        Readers see the old content or the new one. The store keeps its identity, its locks and their tokens, and it
+        never gives out a sequence again. A writer that has read the old content is refused, as by any other write
+        to the records that it has read.
+
+        Raises:
+            LeaseLostError: This lease is not held any more.
+            ConcurrencyError: Somebody holds another lock.
+            SupersededError: The state moved away meanwhile.
+            CommitUnknownError: The answer was lost: the store holds the old content or the new one.
+            SeeknalError: As `seeknal.state.record_store.RecordStore.commit`; the old content stands.
+        """
+
+
+def records(store: Reading) -> Iterator[Record]:
+    """Yield everything a store holds: each run followed by its nodes, in creation order, then completed work."""
+    for run in store.scan_runs():
+        yield run
+        yield from store.read_nodes(run.run_id).values()
+    for node_id in store.read_worked_nodes():
+        yield from store.read_intervals(node_id)
+        yield from store.read_partitions(node_id)
