@@ -366,8 +366,9 @@ def test_node_states_without_a_run(sql, at):
 def test_a_file_store_whose_history_names_a_run_that_is_gone(files):
     files.checkpoint()
     (index,) = (files.path / "run_state").glob("index-*.json")
-    files.rewrite(index, lambda document: document["history"].setdefault("a", []).append(["gone", 99, "success"]))
-    assert checks(files.open()) == ["node-orphan"]
+    files.rewrite(index, lambda document: document["history"]["a"].update(runs="99"))
+    (found,) = examined(files.open())
+    assert (found.check, "history of node 'a'" in found.what) == ("store-damaged", True)
 
 
 def test_documents_of_a_file_store_with_wrong_numbers(files):

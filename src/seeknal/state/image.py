@@ -31,6 +31,7 @@ from seeknal.state.batch import (
     PartitionCompleted,
     Sequences,
 )
+from seeknal.state.history import History
 from seeknal.state.lease import Lease, LockKey, held, locked_meanwhile, lost
 from seeknal.state.store_info import misplaced
 from seeknal.state.unit import changed_intervals
@@ -83,8 +84,7 @@ class Image:
     def __init__(self) -> None:
         self.runs: dict[str, RunState] = {}
         """In the order of their sequence."""
-        self.history: dict[str, dict[str, tuple[int, NodeStatus]]] = {}
-        """Node id to run id to sequence and status, in the order of the sequences."""
+        self.history = History()
         self.intervals: dict[str, list[CompletedInterval]] = {}
         self.partitions: dict[str, dict[str, PartitionState]] = {}
         self.locks: dict[LockKey, LockEntry] = {}
@@ -117,8 +117,8 @@ class Image:
 
     def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
         """Return the state of a node that was written last."""
-        for run_id, (_, found) in reversed(self.history.get(node_id, {}).items()):
-            if run_id not in hidden and status in (None, found):
+        for run_id in self.history.newest_first(node_id, status):
+            if run_id not in hidden:
                 return self.nodes_of(run_id)[node_id]
         return None
 
@@ -256,6 +256,7 @@ class Image:
         is_new = run.run_id not in self.runs
         if is_new:
             self._nodes[run.run_id] = {}
+            self.history.begin(run.run_id)
         self.runs[run.run_id] = run
         if is_new and run.sequence < last:
             self.runs = dict(sorted(self.runs.items(), key=lambda item: item[1].sequence))
@@ -263,13 +264,9 @@ class Image:
 
     def put_node(self, state: NodeState) -> None:
         """Store a node state at the place of its sequence."""
-        self.nodes_of(state.run_id)[state.node_id] = state
-        written = self.history.setdefault(state.node_id, {})
-        written.pop(state.run_id, None)
-        last = next(reversed(written.values()), (0, state.status))[0]
-        written[state.run_id] = (state.sequence, state.status)
-        if state.sequence < last:  # a migration brings its own sequences, in any order
-            self.history[state.node_id] = dict(sorted(written.items(), key=lambda item: item[1][0]))
+        nodes = self.nodes_of(state.run_id)
+        self.history.put(state, nodes.get(state.node_id))
+        nodes[state.node_id] = state
         self.sequence = max(self.sequence, state.sequence)
 
     def drop_run(self, run_id: str) -> None:
@@ -278,15 +275,11 @@ class Image:
             self.drop_node(run_id, node_id)
         self.runs.pop(run_id, None)
         self._nodes.pop(run_id, None)
+        self.history.end(run_id)
 
     def drop_node(self, run_id: str, node_id: str) -> None:
         """Remove a node state."""
-        self.nodes_of(run_id).pop(node_id, None)
-        written = self.history.get(node_id)
-        if written is not None:
-            written.pop(run_id, None)
-            if not written:
-                del self.history[node_id]
+        self.history.drop(run_id, node_id, self.nodes_of(run_id).pop(node_id, None))
 
 
 def sequences_of(numbered: Changes) -> Sequences:

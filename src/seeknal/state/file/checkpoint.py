@@ -18,6 +18,7 @@ from seeknal.state.file.documents import (
     write_document,
 )
 from seeknal.state.file.layout import Layout
+from seeknal.state.history import Columns, History, columns_of
 from seeknal.state.image import Image
 
 MOST_LOADED_NODES = 50_000
@@ -55,10 +56,10 @@ class FileImage(Image):
         # A store of format 1 has no file of the log; its next checkpoint makes one.
         self._is_log_loaded, self.is_log_behind = not index.has_log, not index.has_log
         self.runs = {run.run_id: run for run in index.runs}
-        self.history = {
-            node_id: {run_id: (sequence, status) for run_id, sequence, status in written}
-            for node_id, written in index.history.items()
-        }
+        try:
+            self.history = _history_of(index)
+        except (ValueError, OverflowError) as error:
+            raise corrupt(path, str(error)) from error
         self.locks = {(entry.holder.run_id, entry.holder.node_id): entry for entry in index.locks}
         self.sequence, self.superseded_by = index.sequence, index.superseded_by
 
@@ -151,6 +152,17 @@ class FileImage(Image):
             self.behind_runs.add(run_id)
 
 
+def _history_of(index: IndexDocument) -> History:
+    history = History(run.run_id for run in index.runs)
+    places = {run.run_id: place for place, run in enumerate(index.runs)}
+    for node_id in list(index.history):
+        found = index.history.pop(node_id)  # what was taken in need not stay in memory
+        if not isinstance(found, Columns):  # format 1 named runs by their ids
+            found = columns_of((places[run_id], number, status) for run_id, number, status in found if run_id in places)
+        history.load(node_id, found)
+    return history
+
+
 def write_documents(layout: Layout, image: FileImage) -> int:
     """Write the file of every run and node that is behind, and of the log; return the bytes written.
 
@@ -183,10 +195,7 @@ def write_index(path: Path, image: FileImage) -> int:
     index = IndexDocument(
         sequence=image.sequence,
         runs=list(image.runs.values()),
-        history={
-            node_id: [(run_id, sequence, status) for run_id, (sequence, status) in runs.items()]
-            for node_id, runs in image.history.items()
-        },
+        history={**image.history.columns(image.runs)},
         worked=image.worked_nodes(),
         locks=list(image.locks.values()),
         superseded_by=image.superseded_by,

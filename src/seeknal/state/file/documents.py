@@ -15,10 +15,11 @@ from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, Pa
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Changes
 from seeknal.state.file import durable
+from seeknal.state.history import Columns
 from seeknal.state.image import LockEntry
 
 FORMAT = 2
-"""Of the whole store: 1 had no change log."""
+"""Of the whole store: 1 had no change log, and named every run in the history of every node."""
 
 _CHECKSUM = b',\n  "checksum": '
 _END = b"\n}\n"
@@ -67,7 +68,7 @@ class IndexDocument(Document, kw_only=True):
 
     sequence: int
     runs: list[RunState]
-    history: dict[str, list[tuple[str, int, NodeStatus]]]
+    history: dict[str, Columns | list[tuple[str, int, NodeStatus]]]
     worked: list[str]
     locks: list[LockEntry]
     superseded_by: str | None = None
