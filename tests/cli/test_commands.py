@@ -134,7 +134,7 @@ def test_locks(filled, capsys):
 
 def test_cleanup_does_not_ask_without_a_terminal(filled, capsys):
     assert main(["state", "cleanup", "--days", "0", "--dry-run"]) == 0
-    assert "would delete run_1" in capsys.readouterr().out
+    assert "run_1" in capsys.readouterr().out
     assert main(["state", "cleanup", "--days", "0"]) == 0
     assert main(["state", "list", "--output", "jsonl"]) == 0
     assert "run_1" not in capsys.readouterr().out.splitlines()[-1]

@@ -19,7 +19,21 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from seeknal import __version__
-from seeknal.cli import check, diff, doctor, dump, locks, migrate, project, published, rollback, schema, state
+from seeknal.cli import (
+    check,
+    cleanup,
+    diff,
+    doctor,
+    dump,
+    locks,
+    migrate,
+    pins,
+    project,
+    published,
+    rollback,
+    schema,
+    state,
+)
 from seeknal.errors import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -61,7 +75,10 @@ app.command("run")(project.run)
 app.command("migrate-state")(migrate.migrate_state)
 state_app.command("list")(state.list_runs)
 state_app.command("show")(state.show)
-state_app.command("cleanup")(state.cleanup)
+state_app.command("cleanup")(cleanup.cleanup)
+state_app.command("pin")(pins.pin)
+state_app.command("unpin")(pins.unpin)
+state_app.command("pins")(pins.list_pins)
 state_app.command("locks")(locks.list_locks)
 state_app.command("unlock")(locks.unlock)
 state_app.command("adopt")(published.adopt)

@@ -9,6 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+WIDTH = 80
+LEAST_WIDTH = 10
+"""What is left of the last column of a table, however wide the others are."""
+
 
 class Format(StrEnum):
     """How results are printed."""
@@ -30,8 +34,15 @@ class Printer:
         self.style = style
         self.quiet = quiet
 
-    def rows(self, records: Sequence[Any], columns: Sequence[str], *, empty: str) -> None:
-        """Print a list: an array in JSON, one object a line in JSONL, else a table of these columns."""
+    def rows(self, records: Sequence[Any], columns: Sequence[str], *, empty: str, is_cut: bool = False) -> None:
+        """Print a list: an array in JSON, one object a line in JSONL, else a table of these columns.
+
+        Args:
+            records: What is listed.
+            columns: The fields that a table shows.
+            empty: What is remarked where there is nothing to list.
+            is_cut: Whether the last column of a table is cut so that no line is wider than `WIDTH`.
+        """
         if self.style is Format.JSON:
             _write(_json(list(records), indent=2))
         elif self.style is Format.JSONL:
@@ -40,7 +51,8 @@ class Printer:
         elif not records:
             self.note(empty)
         else:
-            _write_table([[shown(_field(record, name)) for name in columns] for record in records], columns)
+            cells = [[shown(_field(record, name)) for name in columns] for record in records]
+            _write_table(_cut(cells, columns) if is_cut else cells, columns)
 
     def thing(self, record: Any, lines: Sequence[tuple[str, Any]]) -> None:
         """Print one thing: an object in JSON, else these names and values, one a line."""
@@ -95,6 +107,12 @@ def _field(record: Any, name: str) -> Any:
 
 def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
+
+
+def _cut(rows: list[list[str]], columns: Sequence[str]) -> list[list[str]]:
+    others = [max(map(len, column)) + 2 for column in zip(columns, *rows, strict=True)][:-1]
+    room = max(LEAST_WIDTH, WIDTH - sum(others))
+    return [[*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 3]}..."] for row in rows]
 
 
 def _write_table(rows: list[list[str]], columns: Sequence[str]) -> None:

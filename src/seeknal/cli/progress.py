@@ -21,7 +21,7 @@ def progress(printer: Printer, of: str = "records") -> Iterator[Callable[[str, i
 
     Args:
         printer: Says whether anything is told.
-        of: What is counted.
+        of: What is counted, where its name is not a part of what is being done.
     """
     if printer.quiet or not sys.stderr.isatty():
         yield _Lines(printer, of).tell
@@ -52,4 +52,4 @@ class _Lines:
         step = done * 10 // total if total else done // COUNTED_LINES
         if step > self._told.get(stage, 0):
             self._told[stage] = step
-            self._printer.note(f"{stage}: {done}{f' of {total}' if total else ''} {self._of}")
+            self._printer.note(f"{stage}: {done}{f' of {total}' if total else ''} {self._of}".rstrip())

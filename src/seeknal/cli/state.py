@@ -1,9 +1,8 @@
-"""``seeknal state list``, ``show`` and ``cleanup``."""
+"""``seeknal state list`` and ``show``."""
 
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,44 +78,6 @@ def show(
     for state in failed:
         first, *_ = (state.error_message or "").strip().splitlines() or [""]
         sys.stdout.write(f"\n{state.node_id} failed: {shown(first)}\n")
-
-
-def cleanup(
-    days: Annotated[int, typer.Option("--days", min=0, max=36500, help="Delete runs that finished longer ago.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    project_path: ProjectPath = Path(),
-    backend: Backend = None,
-    database_url: DatabaseUrl = None,
-    output: Output = Format.TABLE,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Delete old finished runs; never a node's newest success, nor completed intervals or partitions.
-
-    On a terminal it shows what would go and asks; elsewhere it does not ask.
-    """
-    printer = Printer(output, quiet=quiet)
-    is_asked = not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty()
-    with opened(project_path, backend, database_url) as store:
-        age = timedelta(days=days)
-        if is_asked:
-            preview = store.cleanup(older_than=age, dry_run=True)
-            for run_id in preview.deleted:
-                sys.stderr.write(f"would delete {run_id}\n")
-            if preview.deleted and not typer.confirm(f"Delete {len(preview.deleted)} runs?", err=True):
-                printer.note("nothing was deleted")
-                return
-        report = store.cleanup(older_than=age, dry_run=dry_run)
-    if output is not Format.TABLE:
-        printer.thing(report, [])
-        return
-    verb = "would delete" if dry_run else "deleted"
-    for run_id in report.deleted:
-        sys.stdout.write(f"{verb} {run_id}\n")
-    for run_id, reason in report.kept.items():
-        printer.note(f"kept {run_id}: {reason}")
-    printer.note(f"{verb} {len(report.deleted)} runs, kept {len(report.kept)}")
 
 
 def _fields(record: Any) -> list[tuple[str, Any]]:

@@ -142,7 +142,8 @@ class CleanupReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a cleanup removed, and why it left what it left.
 
     All in creation order. A reason is one of ``unfinished``, ``another status``, ``too young``, ``pinned``, ``among the
-    last``, ``locked``, ``newest success`` and ``written meanwhile``; what it is about may follow after a colon.
+    last``, ``locked``, ``newest success``, ``written meanwhile`` and ``not archived``; after a colon and a space may
+    follow what it is about.
 
     Attributes:
         cutoff: What finished before was old enough.

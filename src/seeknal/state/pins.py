@@ -31,7 +31,7 @@ def pin_run(backend: StateBackend, run_id: str, reason: str = "") -> RunState:
     """
     if not isinstance(reason, str):
         raise InvalidFieldError("reason must be text", hint="Pass reason as a str.", field="reason")
-    pin = {"reason": reason, "pinned_at": backend.clock.now().isoformat()}
+    pin = {"reason": reason, "pinned_at": backend.clock.now().isoformat(timespec="seconds").replace("+00:00", "Z")}
     return backend.update_run(run_id, metadata={PINNED: pin})
 
 

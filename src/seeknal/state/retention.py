@@ -40,6 +40,7 @@ AMONG_LAST = "among the last"
 LOCKED = "locked"
 NEWEST_SUCCESS = "newest success"
 WRITTEN = "written meanwhile"
+NOT_ARCHIVED = "not archived"
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many runs of it are done, and of how many."""
@@ -185,15 +186,7 @@ class RetentionVerbs(StateReader):
             InvalidFieldError: Naming the field.
         """
         rules = rules_of(self.clock.now(), older_than, keep_last, status)
-        deadline = deadline_of(self, budget)
-        report = clean_runs(self, rules, dry_run=dry_run, deadline=deadline, on_progress=on_progress)
-        if dry_run:
-            return report
-        try:
-            hint = self.give_back_space(deadline)
-        except BackendUnavailableError as error:  # the runs are gone all the same, and the report must say so
-            hint = f"their space was not given back, the next cleanup tries again: {error}"
-        return msgspec.structs.replace(report, hint=hint)
+        return clean_runs(self, rules, dry_run=dry_run, budget=budget, on_progress=on_progress)
 
     def give_back_space(self, deadline: int | None = None) -> str:
         """Return what was deleted to the system, where that is ours to do; `cleanup` ends with it.
@@ -226,20 +219,42 @@ def clean_runs(
     rules: Rules,
     *,
     dry_run: bool = False,
-    deadline: int | None = None,
+    budget: timedelta | None = None,
     marks: Mapping[str, bytes] | None = None,
     on_progress: Progress | None = None,
 ) -> CleanupReport:
-    """Delete the runs that the rules let go; see `StateBackend.cleanup`.
+    """Delete the runs that the rules let go, and give back their space; see `RetentionVerbs.cleanup`.
 
     Args:
         backend: The store.
         rules: Which.
         dry_run: Only report what would go.
-        deadline: No transaction begins at this tick or later.
+        budget: How long it may take.
         marks: Only these runs, and only if they still have these marks (`mark_of`).
         on_progress: Called after each transaction.
+
+    Raises:
+        InvalidFieldError: The budget is not a length of time.
     """
+    deadline = deadline_of(backend, budget)
+    report = _swept(backend, rules, dry_run, deadline, marks, on_progress)
+    if dry_run:
+        return report
+    try:
+        hint = backend.give_back_space(deadline)
+    except BackendUnavailableError as error:  # the runs are gone all the same, and the report must say so
+        hint = f"their space was not given back, the next cleanup tries again: {error}"
+    return msgspec.structs.replace(report, hint=hint)
+
+
+def _swept(
+    backend: RetentionVerbs,
+    rules: Rules,
+    dry_run: bool,
+    deadline: int | None,
+    marks: Mapping[str, bytes] | None,
+    on_progress: Progress | None,
+) -> CleanupReport:
     ids = backend.list_runs()
     place = {run_id: number for number, run_id in enumerate(ids)}
     first_of_last = len(ids) - rules.keep_last
@@ -254,7 +269,9 @@ def clean_runs(
             reason = why_kept(run, rules, is_among_last=place[run.run_id] >= first_of_last)
             if reason:
                 kept[run.run_id] = reason
-            elif marks is None or run.run_id in marks:
+            elif marks is not None and run.run_id not in marks:
+                kept[run.run_id] = NOT_ARCHIVED
+            else:
                 waiting.append(run)
         while waiting and not (deadline is not None and backend.clock.ticks_us() >= deadline):
             found = backend._retire(waiting, dry_run=dry_run, marks=marks)
@@ -262,7 +279,7 @@ def clean_runs(
             gone += found.gone
             kept |= found.kept
             if on_progress is not None:
-                on_progress("looking" if dry_run else "cleaning", seen - len(waiting), len(ids))
+                on_progress("looking at runs" if dry_run else "cleaning runs", seen - len(waiting), len(ids))
     return CleanupReport(
         cutoff=rules.cutoff,
         deleted=[run.run_id for run in gone],
