@@ -8,7 +8,8 @@ import pytest
 
 from seeknal.errors import ConcurrencyError, LockHeldError, MoveInProgressError, SupersededError, TransferError
 from seeknal.state.memory import MemoryStateBackend
-from seeknal.state.migration.moving import KEY, move
+from seeknal.state.migration.ends import KEY
+from seeknal.state.migration.moving import move
 from seeknal.state.migration.planning import plan_move
 from seeknal.state.transfer import digest_of
 

@@ -19,7 +19,7 @@ from seeknal.state.finding import Finding, Severity, error, refusal, warning
 from seeknal.state.record_store import RecordStore
 from seeknal.state.registry import StateBackendFactory
 from seeknal.state.settings import StateSettings, load_settings
-from seeknal.state.store_info import StoreInfo
+from seeknal.state.store_info import StoreInfo, is_unfinished
 from seeknal.state.url import has_secret
 
 __all__ = ["Finding", "Severity", "examine", "examine_project", "mend"]
@@ -98,6 +98,15 @@ def _migration_findings(settings: StateSettings, backend: StateBackend) -> Itera
         info = _peeked(backend)
     except SeeknalError:
         info = None  # its examination has told why
+    if info is not None and is_unfinished(info.superseded_by):
+        yield error(
+            "migration-unfinished",
+            f"the store takes no writes: it is {info.superseded_by}",
+            where=settings.where,
+            fix="Wait for that. If its process is gone, run the same `seeknal migrate-state --no-dry-run` again, or "
+            "`seeknal state rollback`.",
+        )
+        return
     if info is not None and info.superseded_by is not None:
         yield error(
             "store-superseded",

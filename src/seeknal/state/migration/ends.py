@@ -9,6 +9,9 @@ from __future__ import annotations
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 
+KEY = "seeknal migrate-state"
+"""The key of the lease of a move, in the place of a run id."""
+
 
 class Leaving:
     """A source that nobody writes to.

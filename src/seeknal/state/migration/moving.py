@@ -21,7 +21,7 @@ from seeknal.errors import SeeknalError, TransferError
 from seeknal.model.records import LockInfo
 from seeknal.state.lease import held, this_host
 from seeknal.state.migration.copying import Copy, Ledger
-from seeknal.state.migration.ends import Filling, Leaving
+from seeknal.state.migration.ends import KEY, Filling, Leaving
 from seeknal.state.migration.merging import Merge
 from seeknal.state.migration.planning import source_problem, target_problem
 from seeknal.state.migration.undo import Undo
@@ -29,9 +29,6 @@ from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import filling_mark, moving_mark
 from seeknal.state.transaction import backoff
 from seeknal.state.transfer import BATCH_ROWS, Counts, records
-
-KEY = "seeknal migrate-state"
-"""The key of the lease of a move, in the place of a run id."""
 
 TTL_MS = 10_000
 """A move that was killed is taken for dead after so long."""

@@ -7,6 +7,7 @@ import msgspec
 from seeknal.errors import TransferError
 from seeknal.state.lease import held
 from seeknal.state.migration.copying import Ledger, Told
+from seeknal.state.migration.ends import KEY
 from seeknal.state.migration.merging import merge_problem
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import is_being_filled, is_unfinished
@@ -82,13 +83,14 @@ def check_source(source: RecordStateBackend, target_where: str) -> None:
     """Raise unless a store can be moved away now, as far as that is to be seen without the target.
 
     Raises:
-        LockHeldError: Somebody holds a lock of it; a move of it that was killed may be waited for.
+        LockHeldError: Somebody holds a lock of it; that of a move is judged by the move itself.
         TransferError: Its state moved away before.
     """
     info = source.read_store()
     if info.superseded_by is None:
         for lock in source.list_locks():
-            raise held(lock.run_id, lock.node_id, lock)
+            if lock.run_id != KEY:
+                raise held(lock.run_id, lock.node_id, lock)
     problem = source_problem(source, None, target_where)
     if problem is not None and info.superseded_by != target_where:
         raise problem

@@ -167,7 +167,9 @@ class SqliteDialect(Dialect):
 
     def settle(self, cursor: Cursor) -> None:
         """Use a write-ahead log, so that readers never wait for a writer; let a new file give back single pages."""
-        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it changes nothing
+        cursor.execute("PRAGMA page_count")
+        if cursor.fetchone()[0] == 0:  # before the first table, or it changes nothing; and it writes each time
+            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.fetchone()
 
