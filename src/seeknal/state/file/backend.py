@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +36,7 @@ from seeknal.state.file.network import refuse_network_file_system
 from seeknal.state.file.snapshot import snapshot, stamp
 from seeknal.state.file.store import FileStore
 from seeknal.state.file.view import View
+from seeknal.state.file.whole import frozen, replacing
 from seeknal.state.finding import Finding
 from seeknal.state.grants import granted, renewed
 from seeknal.state.image import LockEntry, sequences_of
@@ -43,6 +44,7 @@ from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
 from seeknal.state.store_info import StoreInfo
+from seeknal.state.whole import Reading, SideStore
 
 CHECKPOINT_BYTES = 1 << 20
 
@@ -172,6 +174,15 @@ class FileStateBackend(RecordStateBackend):
         return self._opened[0]
 
     # ---- reading ----
+
+    def snapshot(self) -> AbstractContextManager[Reading]:
+        """Read through links to the files."""
+        return frozen(self._store, self.clock)
+
+    def replacing(self, by: str) -> AbstractContextManager[SideStore]:
+        """Write a journal beside; the file that another one of these writes is another file."""
+        store, view = self._store, self._view
+        return replacing(store, self.clock, view.write)
 
     def read_store(self) -> StoreInfo:
         """Return what the store says of itself."""

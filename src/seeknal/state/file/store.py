@@ -84,17 +84,20 @@ class FileStore:
     def read(self, question: Callable[[FileImage], T]) -> T:
         """Return an answer as of the last commit. Takes no file lock: a writer is never waited for.
 
-        The answer is asked for again if a checkpoint removed a file that it was about to read.
+        The answer is asked for again if a checkpoint, or a restore, replaced a file that it may have read.
         """
         with self._entered():
             while True:
                 self._catch_up()
                 seen = self._stamp
                 try:
-                    return question(self.image)
-                except CorruptStateError:
+                    answer = question(self.image)
+                except (CorruptStateError, LookupError):
                     if _stamp(self.layout.store) == seen:
                         raise
+                else:
+                    if _stamp(self.layout.store) == seen:
+                        return answer
 
     @contextmanager
     def writing(self) -> Iterator[FileImage]:
@@ -226,11 +229,9 @@ class FileStore:
     # ---- reading on ----
 
     def _catch_up(self) -> None:
-        with durable.unavailable(self.layout.store, "read"):
-            stamp = _stamp(self.layout.store)
         if self._must_reload:
             self._reload()
-        elif stamp != self._stamp:
+        elif _stamp(self.layout.store) != self._stamp:
             self._follow()
         else:
             self._read_on()
@@ -271,9 +272,7 @@ class FileStore:
 
     def _read_store(self) -> tuple[Stamp, StoreDocument]:
         check_format(self.layout.store)
-        with durable.unavailable(self.layout.store, "read"):
-            stamp = _stamp(self.layout.store)
-        return stamp, read_document(self.layout.store, StoreDocument)
+        return _stamp(self.layout.store), read_document(self.layout.store, StoreDocument)
 
     def _open_journal(self, generation: int) -> bool:
         path = self.layout.journal(generation)
@@ -333,7 +332,7 @@ class FileStore:
         self._position += len(frame)
         self._apply(entry)
         if self._position >= self._checkpoint_bytes:
-            self._checkpoint_in_passing()
+            self.checkpoint_in_passing()
 
     def checkpoint(self) -> None:
         """Write the files that the journal leads to, and begin a new journal; the caller is writing.
@@ -358,7 +357,7 @@ class FileStore:
             remove_leftovers(layout, following)
             remove_run_files(layout, self.image)
 
-    def _checkpoint_in_passing(self) -> None:
+    def checkpoint_in_passing(self) -> None:
         """Write a checkpoint after a commit that stands whether this works or not."""
         try:
             self.checkpoint()
@@ -396,5 +395,6 @@ class FileStore:
 
 def _stamp(path: Path) -> Stamp:
     """Return what changes whenever a file is replaced."""
-    found = os.stat(path)  # noqa: PTH116 - the hot path of every read
+    with durable.unavailable(path, "read"):
+        found = os.stat(path)  # noqa: PTH116 - the hot path of every read
     return (found.st_ino, found.st_mtime_ns, found.st_size)
