@@ -281,8 +281,10 @@ class CustomBackend(StateBackend):
         *,
         row_count: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        completed_at: datetime | None = None,
     ) -> PartitionState:
-        state = new_partition(run_id, node_id, partition, self.clock.now(), row_count=row_count, metadata=metadata)
+        given = {"row_count": row_count, "metadata": metadata, "completed_at": completed_at}
+        state = new_partition(run_id, node_id, partition, self.clock.now(), **given)
         with self._writing() as records:
             records.require_run(run_id)
             records.partitions[node_id, partition] = state
@@ -292,6 +294,11 @@ class CustomBackend(StateBackend):
         check_id(node_id, "node_id")
         found = [state for state in list(self._records().partitions.values()) if state.node_id == node_id]
         return [_out(state) for state in sorted(found, key=lambda state: state.partition.encode())]
+
+    def list_worked_nodes(self) -> list[str]:
+        records = self._records()
+        worked = {node_id for node_id, spans in list(records.intervals.items()) if spans}
+        return sorted(worked | {node_id for node_id, _ in list(records.partitions)}, key=str.encode)
 
     def restate_partition(self, node_id: str, partition: str) -> bool:
         key = check_id(node_id, "node_id"), check_id(partition, "partition")

@@ -44,6 +44,8 @@ CAUGHT_BY = {
     "RenumbersOnUpdate": "test_list_runs",
     "LogsBeforeTheCommit": "test_a_change_is_logged_with_its_transaction",
     "BreaksALockSilently": "test_a_broken_lock_is_logged",
+    "StampsPartitionsWithNow": "test_a_partition_completed_earlier",
+    "ForgetsWhoHasPartitions": "test_worked_nodes",
 }
 
 

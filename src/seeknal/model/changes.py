@@ -155,8 +155,9 @@ def new_partition(
     *,
     row_count: object = None,
     metadata: object = None,
+    completed_at: object = None,
 ) -> PartitionState:
-    """Return the record of a completed partition.
+    """Return the record of a partition that was completed now, unless ``completed_at`` says when.
 
     Raises:
         InvalidIdError, InvalidFieldError: Naming the field.
@@ -165,7 +166,7 @@ def new_partition(
         node_id=check_id(node_id, "node_id"),
         partition=check_id(partition, "partition"),
         run_id=check_id(run_id, "run_id"),
-        completed_at=now,
+        completed_at=now if completed_at is None else wall_instant(completed_at, "completed_at"),
         row_count=_optional_count(row_count, "row_count"),
         metadata=_short_enough(json_object(metadata, "metadata"), "metadata") if metadata is not None else {},
     )

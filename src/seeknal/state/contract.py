@@ -202,11 +202,21 @@ class StateBackend(RetentionVerbs):
         *,
         row_count: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        completed_at: datetime | None = None,
     ) -> PartitionState:
         """Record that a node completed a partition and return it. [PART-1] Completing it again replaces it.
 
+        Args:
+            run_id: The run that completed it.
+            node_id: The node.
+            partition: Its key.
+            row_count: How many rows it has.
+            metadata: What else there is to know; JSON.
+            completed_at: [PART-5] When; now unless given. A naive one is local time, as in [TIME-2].
+
         Raises:
             RunNotFoundError: [PART-2] There is no such run.
+            InvalidFieldError: A negative count, metadata that is not JSON, a time that is none. Nothing changed.
         """
 
     @abstractmethod

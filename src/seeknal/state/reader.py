@@ -119,6 +119,19 @@ class StateReader(ABC):
     def list_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the partitions a node has completed, sorted by the bytes of their keys. [PART-3]."""
 
+    def list_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed intervals or partitions, sorted by their bytes. [INT-10].
+
+        Also those that have no state in any run, or whose runs are gone. Whoever copies a whole store needs it.
+
+        Raises:
+            CapabilityError: The backend cannot tell; then its state cannot be moved to another store.
+        """
+        raise CapabilityError(
+            f"a {type(self).__name__} does not tell which nodes have completed work",
+            hint="Whoever maintains that backend has to write its list_worked_nodes().",
+        )
+
     @abstractmethod
     def list_locks(self) -> list[LockInfo]:
         """Return the locks that are held now, by run id, then node id. [LOCK-9]."""

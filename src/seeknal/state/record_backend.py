@@ -288,9 +288,11 @@ class RecordStateBackend(LockVerbs, LogVerbs):
         *,
         row_count: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        completed_at: datetime | None = None,
     ) -> PartitionState:
         """Record that a node completed a partition and return it."""
-        state = new_partition(run_id, node_id, partition, self.clock.now(), row_count=row_count, metadata=metadata)
+        given = {"row_count": row_count, "metadata": metadata, "completed_at": completed_at}
+        state = new_partition(run_id, node_id, partition, self.clock.now(), **given)
 
         def add(unit: UnitOfWork) -> None:
             unit.require_run(run_id)
@@ -305,6 +307,11 @@ class RecordStateBackend(LockVerbs, LogVerbs):
         reader = self._read()
         found = reader.partitions(node_id) if isinstance(reader, UnitOfWork) else reader.read_partitions(node_id)
         return [_partition_out(state) for state in found]
+
+    def list_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed work, sorted by their bytes."""
+        reader = self._read()
+        return reader.worked_nodes() if isinstance(reader, UnitOfWork) else reader.read_worked_nodes()
 
     def restate_partition(self, node_id: str, partition: str) -> bool:
         """Un-complete a partition; return whether it was completed."""

@@ -49,6 +49,9 @@ class RecordReader(Protocol):
     def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
         """Return the state of a node with the highest sequence, leaving out the runs in ``hidden``."""
 
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed work, sorted by their bytes."""
+
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node, canonical."""
 
@@ -224,6 +227,14 @@ class UnitOfWork:
         key = (latest.run_id, node_id)
         self._newest.add(key)
         return self._base_nodes.setdefault(key, latest) or latest
+
+    def worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have completed work as this transaction sees it, sorted by their bytes."""
+        changes = self._work()
+        touched = {each.state.node_id if isinstance(each, PartitionCompleted) else each.node_id for each in changes}
+        found = set(self._store.read_worked_nodes()) - touched
+        found |= {node_id for node_id in touched if self.intervals(node_id) or self.partitions(node_id)}
+        return sorted(found, key=str.encode)
 
     def intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node as this transaction sees them."""

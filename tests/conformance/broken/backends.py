@@ -262,3 +262,17 @@ class BreaksALockSilently(MemoryStateBackend):
         holder = super().seize_lock(key, reason)
         self.store.image._log = logged
         return holder
+
+
+class StampsPartitionsWithNow(MemoryStateBackend):
+    """Does not believe who says when a partition was completed."""
+
+    def add_completed_partition(self, *names, completed_at=None, **fields):
+        return super().add_completed_partition(*names, **fields)
+
+
+class ForgetsWhoHasPartitions(MemoryStateBackend):
+    """Names the nodes with intervals alone."""
+
+    def list_worked_nodes(self):
+        return [node_id for node_id in super().list_worked_nodes() if self.get_completed_intervals(node_id)]

@@ -28,6 +28,7 @@ from seeknal.state.change_log import unlocked
 from seeknal.state.checks import merge_intervals
 from seeknal.state.file import durable
 from seeknal.state.file.adopt import adopted, keep_original
+from seeknal.state.file.checkpoint import FileImage
 from seeknal.state.file.documents import FORMAT, Entry, Moved
 from seeknal.state.file.examine import Menders, expired_locks, findings
 from seeknal.state.file.filelock import FileLock
@@ -220,7 +221,12 @@ class FileStateBackend(RecordStateBackend):
 
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed work."""
-        return self._store.read(lambda image: image.worked_nodes())
+
+        def worked(image: FileImage) -> list[str]:
+            # The index names a node for as long as it has a file, also one of which everything was restated.
+            return [node for node in image.worked_nodes() if image.intervals_of(node) or image.partitions_of(node)]
+
+        return self._store.read(worked)
 
     def read_locks(self) -> list[LockInfo]:
         """Return the locks that are held now."""

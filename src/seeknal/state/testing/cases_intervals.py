@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seeknal.clock import FakeClock
-from seeknal.errors import IntervalError, InvalidFieldError, RunNotFoundError
+from seeknal.errors import CapabilityError, IntervalError, InvalidFieldError, RunNotFoundError
 from seeknal.state.contract import StateBackend
 from seeknal.state.testing.clauses import clause
 from seeknal.state.testing.factories import BAD_NODE_FIELDS, NODE, RICH, day, everything, spans
@@ -266,6 +266,50 @@ class IntervalCases:
                     backend.add_completed_partition("r", NODE, "p", **{field: bad})
                 assert caught.value.field == field
         assert everything(backend) == before
+
+    @clause("PART-5", "TIME-1", "ERR-1")
+    def test_a_partition_completed_earlier(self, backend: StateBackend, other: StateBackend) -> None:
+        """The caller says when, to the microsecond; other zones are converted, a naive time is local."""
+        backend.create_run("r")
+        at = datetime(2024, 1, 1, 12, 30, 0, 1, tzinfo=UTC)
+        made = backend.add_completed_partition("r", NODE, "p", completed_at=at.astimezone(timezone(timedelta(hours=5))))
+        backend.add_completed_partition("r", NODE, "q", completed_at=at.astimezone().replace(tzinfo=None))
+        assert made.completed_at == at
+        assert made.completed_at.utcoffset() == timedelta()
+        assert [each.completed_at for each in other.list_partitions(NODE)] == [at, at]
+        for bad in ("2024-01-01", 0, at.date()):
+            with pytest.raises(InvalidFieldError) as caught:
+                backend.add_completed_partition("r", NODE, "p", completed_at=bad)  # type: ignore[arg-type]
+            assert caught.value.field == "completed_at"
+        assert other.list_partitions(NODE)[0] == made
+
+    @clause("INT-10")
+    def test_worked_nodes(self, backend: StateBackend, other: StateBackend) -> None:
+        """Those of runs that are gone are among them; a node with nothing left is not. Who cannot tell says so."""
+        backend.create_run("r")
+        if type(backend).list_worked_nodes is StateBackend.list_worked_nodes:
+            with pytest.raises(CapabilityError) as caught:
+                backend.list_worked_nodes()
+            assert caught.value.hint
+            return
+        assert backend.list_worked_nodes() == []
+        backend.set_node_state("r", "idle", status="success")
+        for node_id in ("b", "\u00e9", "B", "never here"):
+            backend.add_completed_interval("r", node_id, day(1), day(3))
+        for node_id in ("a", "b", "\U0001f600"):
+            backend.add_completed_partition("r", node_id, "p")
+        backend.restate_intervals("never here", day(1), day(3))
+        backend.restate_intervals("B", day(1), day(2))
+        backend.delete_run("r")
+        assert other.list_worked_nodes() == ["B", "a", "b", "\u00e9", "\U0001f600"]
+        with backend.transaction():
+            backend.create_run("s")
+            backend.add_completed_partition("s", "c", "p")
+            backend.restate_partition("a", "p")
+            backend.restate_partition("b", "p")
+            backend.restate_intervals("\u00e9", day(1), day(3))
+            assert backend.list_worked_nodes() == ["B", "b", "c", "\U0001f600"]
+        assert other.list_worked_nodes() == ["B", "b", "c", "\U0001f600"]
 
     @clause("PART-4")
     def test_restate_partition(self, backend: StateBackend, other: StateBackend) -> None:
