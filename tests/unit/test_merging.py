@@ -168,7 +168,7 @@ def test_going_back_after_a_merge_leaves_the_other_state_alone(source, target):
     target.create_run("theirs 3")
     target.set_node_state("ours 1", "a", row_count=7)
     assert written_since(target, source, digest=None, is_merge=True) == ["ours 1"]
-    swap_back(target, source, old_where="here", is_merge=True, on_switch=lambda: None)
+    swap_back(target, source, new_where="there", old_where="here", is_merge=True, on_switch=lambda: None)
     assert digest_of(source) == before
     source.create_run("goes on")
     target.create_run("goes on")

@@ -11,6 +11,7 @@ from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.migration.ends import KEY
 from seeknal.state.migration.moving import move
 from seeknal.state.migration.planning import plan_move
+from seeknal.state.migration.returning import swap_back
 from seeknal.state.transfer import digest_of
 
 
@@ -266,3 +267,19 @@ def test_a_move_that_was_taken_for_dead_cannot_write_when_it_wakes_up(source, ta
     assert source.read_store().superseded_by == "there"
     assert target.read_store().superseded_by is None
     assert target.list_runs() == ["b", "a", "é/../x", "written to the new store"]
+
+
+def test_the_log_and_the_tokens_of_locks_go_along_and_come_back(source, target):
+    for _ in range(3):
+        with source.lock("a", "n1") as lease:
+            pass
+    source.log_change("unlock", run_id="a", reason="by hand")
+    moved(source, target)
+    assert [change.action for change in target.list_changes()] == ["unlock", "migrate"]
+    assert target.list_changes()[-1].detail["from"] == "here"
+    with target.lock("a", "n1") as next_one:
+        assert next_one.token == lease.token + 1
+    swap_back(target, source, new_where="there", old_where="here", on_switch=lambda: None)
+    assert [change.action for change in source.list_changes()] == ["unlock", "migrate", "rollback"]
+    with source.lock("a", "n1") as last:
+        assert last.token == next_one.token + 1

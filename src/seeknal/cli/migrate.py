@@ -128,7 +128,7 @@ def _show_plan(
     lines = [("from", source.where), ("to", target.where), *moved, *counts]
     lines += [("size", sized(plan.bytes)), ("estimate", about), *(("refused", reason) for reason in plan.refused)]
     shown = {"from": source.where, "to": target.where, "dry_run": True, "counts": plan.counts}
-    measured = {"bytes": plan.bytes, "estimated_seconds": round(plan.seconds, 3)}
+    measured = {"bytes": plan.bytes, "estimated_seconds": round(plan.seconds, 6)}
     printer.thing({**shown, **measured, "refused": plan.refused}, lines)
     if plan.refused:
         printer.note("nothing was changed, and nothing would be: it is refused")

@@ -105,6 +105,7 @@ def _go_back(
             swap_back(
                 ours,
                 theirs,
+                new_where=current.where,
                 old_where=old.where,
                 is_merge=record.is_merge,
                 on_switch=lambda: edit_project(old.project_path, {key: record.settings.get(key) for key in KEYS}),

@@ -20,6 +20,7 @@ import msgspec
 from seeknal.errors import SeeknalError, TransferError
 from seeknal.model.records import LockInfo
 from seeknal.state.lease import held, this_host
+from seeknal.state.migration.carrying import carry, keeps_log
 from seeknal.state.migration.copying import Copy, Ledger
 from seeknal.state.migration.ends import KEY, Filling, Leaving
 from seeknal.state.migration.merging import Merge
@@ -118,8 +119,14 @@ def move(
             )
         if before_switch is not None:
             before_switch()
+        carry(source, target, mark)
         leaving.leave(target_where)
         filling.open()
+        if keeps_log(target):
+            target.log_change(
+                "merge" if is_merge else "migrate",
+                detail={"from": source_where, "to": target_where, "digest": ledger.digest},
+            )
         if on_switch is not None:
             on_switch(ledger.digest)
     return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=filling.store_id)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from seeknal.state.lease import held
+from seeknal.state.migration.carrying import carry, keeps_log
 from seeknal.state.migration.ends import Leaving
 from seeknal.state.migration.merging import holds
 from seeknal.state.record_backend import RecordStateBackend
@@ -42,6 +43,7 @@ def swap_back(
     new: RecordStateBackend,
     old: RecordStateBackend,
     *,
+    new_where: str,
     old_where: str,
     is_merge: bool = False,
     on_switch: Callable[[], None],
@@ -51,6 +53,7 @@ def swap_back(
     Args:
         new: The store that the state moved to; it goes on as it is after a merge.
         old: The store that it came from.
+        new_where: The new store in words, without secrets.
         old_where: The old store in words, without secrets.
         is_merge: Whether the new store held another state before.
         on_switch: Called when that is done; an error of it undoes it.
@@ -68,8 +71,11 @@ def swap_back(
                 undo.callback(leaving.put_back)
                 leaving.begin()
                 _refuse_locks(new)
+        carry(new, old, info.superseded_by)
         undo.callback(old.write_successor, info.store_id, info.superseded_by)
         old.write_successor(info.store_id, None)
+        if keeps_log(old):
+            old.log_change("rollback", detail={"from": new_where, "to": old_where})
         on_switch()
         undo.pop_all()
 
