@@ -164,7 +164,7 @@ def test_after_a_kill_writers_are_told_and_the_same_command_or_a_rollback_ends_i
 def test_a_killed_migration_is_undone_by_a_rollback(project, monkeypatch, capsys):
     with open_state_backend() as store:
         before = digest_of(store)
-    monkeypatch.setattr("seeknal.state.migration.moving._put_back", lambda *_: None)
+    monkeypatch.setattr("seeknal.state.migration.moving.put_back", lambda *_: None)
     monkeypatch.setattr("seeknal.state.migration.record.keep_record", lambda *_: None)
     monkeypatch.setattr("seeknal.state.migration.moving.records", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["migrate-state", "--backend", "database", "--no-dry-run"]) == 130

@@ -145,7 +145,7 @@ def test_a_merge_that_was_killed_goes_on(source, target, after, monkeypatch):
 
         def commit_some(batch):
             if next(number) == after:
-                monkeypatch.setattr("seeknal.state.migration.moving._put_back", lambda *_: None)
+                monkeypatch.setattr("seeknal.state.migration.moving.put_back", lambda *_: None)
                 raise Killed
             return commit(batch)
 

@@ -220,7 +220,7 @@ def test_a_move_that_was_killed_goes_on(source, target, after, monkeypatch):
     commit, written, number = target.commit, source.write_successor, iter(range(99))
 
     def killed(*_):
-        monkeypatch.setattr("seeknal.state.migration.moving._put_back", lambda *_: None)
+        monkeypatch.setattr("seeknal.state.migration.moving.put_back", lambda *_: None)
         raise Killed
 
     def commit_some(batch):

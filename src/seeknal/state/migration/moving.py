@@ -19,6 +19,7 @@ import msgspec
 
 from seeknal.errors import SeeknalError, TransferError
 from seeknal.model.records import LockInfo
+from seeknal.state.contract import StateBackend
 from seeknal.state.lease import held, this_host
 from seeknal.state.migration.carrying import carry, keeps_log
 from seeknal.state.migration.copying import Copy, Ledger
@@ -45,7 +46,7 @@ class MoveReport(msgspec.Struct, frozen=True, kw_only=True):
         counts: What is in the target now that came from the source.
         bytes: How much that is as JSON.
         digest: The SHA-256 of what is now in both stores; empty if all had been done before.
-        store_id: The identity that both have.
+        store_id: The identity that the target has now; empty for one that tells none.
     """
 
     counts: Counts
@@ -92,16 +93,23 @@ def move(
         TransferError: The target holds something else, or the two sides differ. Both are as they were found.
         SeeknalError: As the reads and commits of both. They are as they were found, if that could be brought about.
     """
-    by = f"since {source.clock.now():%Y-%m-%dT%H:%M:%S.%fZ}, by process {os.getpid()} on {this_host()}"
+    by = attempt(source)
     store_id = source.read_store().store_id
     if _is_done(source, target, target_where, is_merge=is_merge):
         if on_switch is not None:
             on_switch("")
         return MoveReport(counts=Counts(), bytes=0, digest="", store_id=store_id)
     with ExitStack() as stack:
-        leaving = stack.enter_context(_claimed_source(source, target, moving_mark(target_where, by), target_where))
+        leaving = stack.enter_context(claimed_source(source, target, moving_mark(target_where, by), target_where))
         mark = filling_mark(source_where, by)
-        filling = stack.enter_context(_claimed_target(source, target, mark, is_merge=is_merge))
+        claim = claimed_target(
+            target,
+            (target if is_merge else source).read_store().store_id,
+            mark,
+            problem=lambda: target_problem(source, target, is_merge=is_merge),
+            hint="Choose another store." if is_merge else "Choose an empty store, or add to this one with --merge.",
+        )
+        filling = stack.enter_context(claim)
         ledger = Ledger(lambda done: on_progress("copying", done, max(done, total)))
         check = Ledger(lambda done: on_progress("verifying", done, max(done, ledger.counts.total)))
         if is_merge:
@@ -139,17 +147,33 @@ def _is_done(source: RecordStateBackend, target: RecordStateBackend, target_wher
     return left.superseded_by == target_where and is_there and reached.superseded_by is None
 
 
+def attempt(source: StateBackend) -> str:
+    """Return who moves a store since when: another text each time."""
+    return f"since {source.clock.now():%Y-%m-%dT%H:%M:%S.%fZ}, by process {os.getpid()} on {this_host()}"
+
+
 @contextmanager
-def _claimed_source(
-    source: RecordStateBackend, target: RecordStateBackend, mark: str, target_where: str
+def claimed_source(
+    source: RecordStateBackend, target: RecordStateBackend | None, mark: str, target_where: str
 ) -> Iterator[Leaving]:
-    """Keep everybody from writing to the source; an error in the block lets them write again."""
+    """Keep everybody from writing to the source; an error in the block lets them write again.
+
+    Args:
+        source: The store.
+        target: Where its state goes, if that can tell its identity.
+        mark: What the source bears in the block.
+        target_where: The target in words, without secrets.
+
+    Raises:
+        LockHeldError: Somebody holds a lock of it, or moves it right now.
+        TransferError: It cannot be moved.
+    """
     problem = source_problem(source, target, target_where)
     if problem is not None:
         raise problem
     info = source.read_store()
     wait_for_dead_move(source)
-    _refuse_others(source)
+    refuse_others(source)
     if info.superseded_by is not None:
         # A move that was killed. What somebody writes before the next line marks it again is copied like the rest.
         source.write_successor(info.store_id, None)
@@ -157,44 +181,54 @@ def _claimed_source(
         leaving = Leaving(source, mark)
         leaving.begin()
         try:
-            _refuse_others(source)  # nobody gets a lock any more, so this time it is final
+            refuse_others(source)  # nobody gets a lock any more, so this time it is final
             yield leaving
         except BaseException as error:
-            _put_back(error, leaving.put_back)
+            put_back(error, leaving.put_back)
             raise
 
 
 @contextmanager
-def _claimed_target(
-    source: RecordStateBackend, target: RecordStateBackend, mark: str, *, is_merge: bool
+def claimed_target(
+    target: RecordStateBackend, store_id: str, mark: str, *, problem: Callable[[], str], hint: str
 ) -> Iterator[Filling]:
-    """Let only the holder of the mark write to the target; an error in the block undoes its commits."""
+    """Let only the holder of the mark write to the target; an error in the block undoes its commits.
+
+    Args:
+        target: The store.
+        store_id: The identity that it gets.
+        mark: What it bears in the block.
+        problem: Says why it cannot take the state, or nothing.
+        hint: What to do then.
+
+    Raises:
+        LockHeldError: Somebody holds a lock of it, or moves it right now.
+        TransferError: There is a problem.
+    """
     wait_for_dead_move(target)
-    _refuse_others(target)
-    hint = "Choose another store." if is_merge else "Choose an empty store, or add to this one with --merge."
-    problem = target_problem(source, target, is_merge=is_merge)
-    if problem:
-        raise TransferError(problem, hint=hint)
+    refuse_others(target)
+    found = problem()
+    if found:
+        raise TransferError(found, hint=hint)
     is_current = target.read_store().superseded_by is None
     with ExitStack() as stack:
         if is_current:
             stack.enter_context(target.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
-        store_id = (target if is_merge else source).read_store().store_id
         filling = Filling(target, store_id, mark, stack.enter_context(Undo()))
         filling.begin()
         try:
             if is_current:
-                _refuse_others(target)
-                problem = target_problem(source, target, is_merge=is_merge)  # nobody changes it any more
-                if problem:
-                    raise TransferError(problem, hint=hint)
+                refuse_others(target)
+                found = problem()  # nobody changes it any more
+                if found:
+                    raise TransferError(found, hint=hint)
             yield filling
         except BaseException as error:
-            _put_back(error, filling.put_back)
+            put_back(error, filling.put_back)
             raise
 
 
-def wait_for_dead_move(store: RecordStateBackend) -> None:
+def wait_for_dead_move(store: StateBackend) -> None:
     """Return when no move holds the lease of a store: one that was killed gives it up by its expiry.
 
     Raises:
@@ -217,7 +251,7 @@ def wait_for_dead_move(store: RecordStateBackend) -> None:
         store.clock.sleep(pause)
 
 
-def _mover(store: RecordStateBackend) -> LockInfo | None:
+def _mover(store: StateBackend) -> LockInfo | None:
     return next((lock for lock in store.list_locks() if lock.run_id == KEY), None)
 
 
@@ -238,14 +272,14 @@ def _is_gone(mover: LockInfo) -> bool:
     return False
 
 
-def _refuse_others(store: RecordStateBackend) -> None:
-    """Raise if a run holds a lock: it is going on."""
+def refuse_others(store: StateBackend) -> None:
+    """Raise `LockHeldError` if a run holds a lock: it is going on."""
     for lock in store.list_locks():
         if lock.run_id != KEY:
             raise held(lock.run_id, lock.node_id, lock)
 
 
-def _put_back(error: BaseException, action: Callable[[], None]) -> None:
+def put_back(error: BaseException, action: Callable[[], None]) -> None:
     """Do what puts a store as it was found; where that fails, both errors are told.
 
     Raises:
