@@ -14,6 +14,7 @@ import pytest
 from seeknal.errors import BackendUnavailableError, CorruptStateError, SchemaVersionError
 from seeknal.state.backend import create_state_backend
 from seeknal.state.file import durable
+from seeknal.state.file.documents import FORMAT
 from seeknal.state.testing.crashes import check_survivor, commit_number
 
 COMMITS = 6
@@ -216,10 +217,10 @@ def test_a_newer_format_is_refused_with_both_versions(tmp_path: Path) -> None:
     with create_state_backend("file", base_path=tmp_path) as backend:
         backend.initialize()
     document = tmp_path / "run_state" / "store.json"
-    document.write_text(document.read_text().replace('"format": 1', '"format": 9'))
+    document.write_text(document.read_text().replace(f'"format": {FORMAT}', '"format": 9'))
     with pytest.raises(SchemaVersionError) as raised:
         create_state_backend("file", base_path=tmp_path).initialize()
-    assert (raised.value.found, raised.value.wanted) == ("9", "1")
+    assert (raised.value.found, raised.value.wanted) == ("9", str(FORMAT))
 
 
 def test_a_journal_without_its_store_json_is_not_an_empty_store(store: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import threading
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import pytest
 
 from seeknal.errors import BackendUnavailableError, CorruptStateError, LeaseLostError, SupersededError
 from seeknal.state.backend import create_state_backend
-from seeknal.state.file import durable
+from seeknal.state.file import checkpoint, durable
 from seeknal.state.file.backend import FileStateBackend
+from seeknal.state.file.documents import FORMAT
 from seeknal.state.file.network import file_system_type, refuse_network_file_system
+from seeknal.state.file.store import FileStore
 
 
 def opened(folder: Path, **options) -> FileStateBackend:
@@ -379,3 +382,63 @@ def test_completed_work_of_the_published_platform_is_taken_in(tmp_path: Path) ->
         assert (span.start, span.end) == (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC))
         assert [state.partition for state in backend.list_partitions("n")] == ["eu"]
         assert backend.get_node_state("r", "n").metadata == {}
+
+
+# ---- very many runs ----
+
+
+def of_many_runs(folder: Path, runs: int, **options) -> FileStateBackend:
+    backend = opened(folder, **options)
+    for number in range(runs):
+        with backend.transaction():
+            backend.create_run(f"r{number}")
+            for node in range(5):
+                backend.set_node_state(f"r{number}", f"n{node}", row_count=number)
+    return backend
+
+
+def loaded(backend: FileStateBackend) -> int:
+    return sum(map(len, backend._store.image._nodes.values()))
+
+
+def test_a_writer_of_many_runs_keeps_few_of_them_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "MOST_LOADED_NODES", 10)
+    with of_many_runs(tmp_path, 20) as backend:
+        assert loaded(backend) <= 15
+        assert [backend.get_node_state(f"r{number}", "n4").row_count for number in range(20)] == list(range(20))
+        assert loaded(backend) <= 15
+
+
+def test_who_reads_a_long_journal_keeps_few_runs_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "MOST_LOADED_NODES", 10)
+    monkeypatch.setattr(FileStore, "checkpoint_in_passing", lambda store: None)
+    with of_many_runs(tmp_path, 20, checkpoint_bytes=1) as writer, opened(tmp_path) as reader:
+        assert loaded(reader) <= 15
+        assert all(reader.get_all_node_states(f"r{n}") == writer.get_all_node_states(f"r{n}") for n in range(20))
+        assert reader.get_latest_node_state("n0").run_id == "r19"
+
+
+def test_a_store_of_format_1_is_read_and_brought_to_the_format_of_today(tmp_path: Path) -> None:
+    with of_many_runs(tmp_path, 3) as backend, backend._store.writing():
+        backend._store.checkpoint()
+    directory = tmp_path / "run_state"
+    [index] = directory.glob("index-*.json")
+    rewritten(index, lambda found: found.update(history={"n0": [["r0", 2, "pending"], ["r2", 14, "pending"]]}))
+    rewritten(index, lambda found: found.pop("has_log"))
+    rewritten(directory / "store.json", lambda found: found.update(format=1))
+    (directory / "log.json").unlink()
+    with opened(tmp_path) as backend:
+        assert backend.get_latest_node_state("n0").run_id == "r2"
+        assert backend.get_latest_node_state("n1") is None
+    assert json.loads((directory / "store.json").read_bytes())["format"] == FORMAT
+    [index] = directory.glob("index-*.json")
+    assert json.loads(index.read_bytes())["history"] == {"n0": {"runs": "0 2", "sequences": "2 14", "statuses": "pp"}}
+
+
+def rewritten(path: Path, change) -> None:
+    """Change a document as somebody would who also knows how to set its checksum."""
+    document = json.loads(path.read_bytes())
+    del document["checksum"]
+    change(document)
+    body = json.dumps(document, indent=2).encode().removesuffix(b"\n}")
+    path.write_bytes(body + b',\n  "checksum": "crc32:%08x"\n}\n' % zlib.crc32(body))

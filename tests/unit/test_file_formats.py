@@ -1,6 +1,11 @@
-"""The journal's frames and the names of files, without a disk."""
+"""The journal's frames and the names of files."""
 
 from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -8,7 +13,8 @@ from hypothesis import strategies as st
 
 from seeknal.errors import CorruptStateError
 from seeknal.model.ids import MAX_ID_BYTES
-from seeknal.state.file.journal import encode_frame, frames
+from seeknal.state.file import journal
+from seeknal.state.file.journal import encode_frame, frames, read_frames
 from seeknal.state.file.layout import file_name
 
 payloads = st.lists(st.binary(min_size=1, max_size=60).map(lambda data: data.replace(b"\n", b" ")), max_size=6)
@@ -46,6 +52,18 @@ def test_a_flipped_bit_anywhere_is_found_with_the_offset_of_its_frame(
     with pytest.raises(CorruptStateError) as raised:
         list(frames(bytes(flipped), 1000, "journal"))
     assert raised.value.offset == 1000 + max(start for start in starts if start <= bit // 8)
+
+
+@given(payloads.filter(len), st.integers(1, 40), st.data())
+def test_a_journal_that_is_read_in_pieces_holds_the_same_frames(
+    contents: list[bytes], piece: int, data: st.DataObject
+) -> None:
+    written = b"".join(map(encode_frame, contents))
+    kept = written[: data.draw(st.integers(0, len(written)))] + b"\0" * data.draw(st.integers(0, 3))
+    with patch.object(journal, "PIECE_BYTES", piece), tempfile.TemporaryFile() as file:
+        os.pwrite(file.fileno(), b"before" + kept, 0)
+        found = list(read_frames(file.fileno(), 6, 6 + len(kept), Path("journal")))
+    assert found == list(frames(kept, 6, "journal"))
 
 
 @given(ids, ids)

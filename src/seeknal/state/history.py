@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import compress
 
 import msgspec
 
@@ -71,14 +72,15 @@ class History:
         written = _Written(places, sequences, found.statuses.encode())
         if not len(written.runs) == len(written.sequences) == len(written.statuses):
             raise ValueError(f"the history of node {node_id!a} has columns of different lengths")
-        if max(written.runs, default=0) >= self._loaded:
+        if max(written.runs, default=-1) >= self._loaded:
             raise ValueError(f"the history of node {node_id!a} names a run that there is not")
         self._nodes[node_id] = written
 
     def columns(self, run_ids: Iterable[str]) -> dict[str, Columns]:
         """Return all of it for a file in which these runs stand in this order."""
         places = {self._numbers[run_id]: str(place) for place, run_id in enumerate(run_ids)}
-        return {node_id: _as_text(written, places) for node_id, written in self._nodes.items()}
+        texts = ((node_id, _as_text(written, places)) for node_id, written in self._nodes.items())
+        return {node_id: text for node_id, text in texts if text.runs}
 
     # ---- reading ----
 
@@ -172,9 +174,9 @@ def columns_of(entries: Iterable[tuple[int, int, NodeStatus]]) -> Columns:
 
 
 def _as_text(written: _Written, places: dict[int, str]) -> Columns:
-    kept = [at for at, number in enumerate(written.runs) if number in places]
+    kept = [number in places for number in written.runs]
     return Columns(
-        runs=" ".join([places[written.runs[at]] for at in kept]),
-        sequences=" ".join([str(written.sequences[at]) for at in kept]),
-        statuses=bytes(written.statuses[at] for at in kept).decode(),
+        runs=" ".join(map(places.__getitem__, compress(written.runs, kept))),
+        sequences=" ".join(map(str, compress(written.sequences, kept))),
+        statuses=bytes(compress(written.statuses, kept)).decode(),
     )

@@ -29,6 +29,7 @@ from seeknal.state.checks import merge_intervals
 from seeknal.state.file import durable
 from seeknal.state.file.adopt import adopted, keep_original
 from seeknal.state.file.checkpoint import FileImage
+from seeknal.state.file.creation import create, exists
 from seeknal.state.file.documents import FORMAT, Entry, Moved
 from seeknal.state.file.examine import Menders, expired_locks, findings
 from seeknal.state.file.filelock import FileLock
@@ -104,13 +105,13 @@ class FileStateBackend(RecordStateBackend):
         self._opened = store, view
 
     def _open(self, store: FileStore, view: View) -> None:
-        found = view.read()
-        if not store.exists():
+        found, layout = view.read(), self._layout
+        if not exists(layout):
             # What cannot be taken in is refused before anything is created.
-            taken = adopted(found, self._layout, self.clock.now())
+            taken = adopted(found, layout, self.clock.now())
             with store.locked():
-                if not store.exists():  # another process may have been first
-                    store.create(is_adopting=taken is not None)
+                if not exists(layout):  # another process may have been first
+                    create(layout, self.clock, is_adopting=taken is not None)
         if store.is_adopting():
             keep_original(self._layout)
             store.adopt(adopted(found, self._layout, self.clock.now()))

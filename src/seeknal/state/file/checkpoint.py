@@ -21,8 +21,8 @@ from seeknal.state.file.layout import Layout
 from seeknal.state.history import Columns, History, columns_of
 from seeknal.state.image import Image
 
-MOST_LOADED_NODES = 50_000
-"""Node states kept in memory of runs that are not being written; about 40 MB."""
+MOST_LOADED_NODES = 25_000
+"""Node states kept in memory of runs that are not being written; about 20 MB."""
 
 
 class FileImage(Image):
@@ -99,6 +99,13 @@ class FileImage(Image):
         if node_id in self._worked and node_id not in self.intervals:
             document = read_document(self._layout.node(node_id), NodeDocument)
             self.intervals[node_id], self.partitions[node_id] = document.intervals, document.partitions
+
+    def settle(self) -> None:
+        """Take note that all files hold what the journal says."""
+        self.behind_runs.clear()
+        self.behind_nodes.clear()
+        self.is_log_behind = False
+        self._make_room()
 
     def _make_room(self) -> None:
         loaded = sum(map(len, self._nodes.values())) if len(self._nodes) > 1 else 0
@@ -180,10 +187,18 @@ def write_documents(layout: Layout, image: FileImage) -> int:
     if image.is_log_behind:
         log = image.log()
         written += write_document(layout.log, LogDocument(changes=[log[change_id] for change_id in sorted(log)]))
-    image.behind_runs.clear()
-    image.behind_nodes.clear()
-    image.is_log_behind = False
+    image.settle()
     return written
+
+
+def sync_directories(layout: Layout) -> None:
+    """Wait until the disk has the names of the files that were written.
+
+    Raises:
+        OSError: After a power cut the former ones may stand.
+    """
+    for directory in (layout.runs, layout.nodes, layout.directory):
+        durable.sync_directory(directory)
 
 
 def write_index(path: Path, image: FileImage) -> int:

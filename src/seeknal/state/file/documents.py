@@ -89,11 +89,12 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
-    """What one frame of the journal holds."""
+    """What one frame of the journal holds; ``is_settled``: that the files of runs and nodes have all before it."""
 
     changes: Changes | None = None
     locks: list[LockEntry] = []
     moved: Moved | None = None
+    is_settled: bool = False
 
 
 def run_document(run: RunState, nodes: dict[str, NodeState]) -> RunDocument:
@@ -113,8 +114,9 @@ def run_document(run: RunState, nodes: dict[str, NodeState]) -> RunDocument:
 
 def to_bytes(document: Document) -> bytes:
     """Return the content of a file: the document, and its checksum as the last key."""
-    body = pretty(document)[: -len(_END)]
-    return body + _checksum_line(body) + _END
+    whole = memoryview(pretty(document))
+    body = whole[: -len(_END)]
+    return b"".join((body, _checksum_line(body), _END))
 
 
 def write_document(path: Path, document: Document) -> int:
@@ -144,8 +146,8 @@ def read_document(path: Path, kind: type[D]) -> D:
         document = decode(content, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise corrupt(path, str(error), error_offset(error)) from error
-    body = content[: content.rfind(_CHECKSUM)]
-    if content != body + _checksum_line(body) + _END:
+    end = max(content.rfind(_CHECKSUM), 0)
+    if content[end:] != _checksum_line(memoryview(content)[:end]) + _END:
         raise corrupt(path, "its content does not match its checksum; it was damaged, or edited by hand")
     return document
 
@@ -188,5 +190,5 @@ def error_offset(error: Exception) -> int | None:
     return int(digits) if found and digits.isdigit() else None
 
 
-def _checksum_line(body: bytes) -> bytes:
+def _checksum_line(body: memoryview) -> bytes:
     return _CHECKSUM + b'"crc32:%08x"' % zlib.crc32(body)

@@ -16,9 +16,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from seeknal.errors import CorruptStateError
+from seeknal.state.file import durable
+
+PIECE_BYTES = 1 << 20
 
 MAX_HEADER_BYTES = 8 + 1 + 10 + 1
 
@@ -65,6 +69,29 @@ def frames(data: bytes, offset: int, path: str) -> Iterator[Frame]:
             raise _damaged(path, offset + at, "the length or the checksum of a frame is wrong")
         at = newline + 1
         yield Frame(payload, offset + at)
+
+
+def read_frames(descriptor: int, start: int, end: int, path: Path) -> Iterator[Frame]:
+    """Yield the whole frames between two offsets of a journal, a piece of it in memory at a time.
+
+    Raises:
+        CorruptStateError: As `frames`.
+        BackendUnavailableError: It cannot be read.
+    """
+    wanted = PIECE_BYTES
+    while start < end:
+        stop = min(end, start + wanted)
+        with durable.unavailable(path, "read"):
+            data = durable.read_span(descriptor, start, stop)
+        frame = None
+        for frame in frames(data, start, str(path)):
+            yield frame
+        if frame is not None:
+            start, wanted = frame.end, PIECE_BYTES
+        elif stop < end:
+            wanted *= 2  # a frame is longer than the piece
+        else:
+            return
 
 
 def _is_beginning(rest: bytes, header: re.Match[bytes] | None) -> bool:

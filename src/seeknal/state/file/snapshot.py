@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from seeknal.state.file.documents import (
     corrupt,
     read_document,
 )
-from seeknal.state.file.journal import frames
+from seeknal.state.file.journal import read_frames
 from seeknal.state.file.layout import Layout
 from seeknal.state.store_info import StoreInfo
 
@@ -62,20 +63,22 @@ def snapshot(layout: Layout) -> Snapshot:
         if not path.exists():
             raise corrupt(path, "the file is missing")
     image.load(layout.index(document.generation))
-    with durable.unavailable(path, "read"):
-        data, changed_ns = path.read_bytes(), path.stat().st_mtime_ns
     store_id, at = document.store_id, 0
-    for frame in frames(data, 0, str(path)):
-        try:
-            entry = decode(frame.payload, Entry)
-            if entry.changes is not None:
-                image.apply(entry.changes)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise corrupt(path, f"a frame cannot be read: {error}", at) from error
-        for lock in entry.locks:
-            image.locks[lock.holder.run_id, lock.holder.node_id] = lock
-        if entry.moved is not None:
-            store_id, image.superseded_by = entry.moved.store_id, entry.moved.successor
-        at = frame.end
+    with durable.unavailable(path, "read"), path.open("rb") as journal:
+        found = os.fstat(journal.fileno())
+        for frame in read_frames(journal.fileno(), 0, found.st_size, path):
+            try:
+                entry = decode(frame.payload, Entry)
+                if entry.changes is not None:
+                    image.apply(entry.changes)
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise corrupt(path, f"a frame cannot be read: {error}", at) from error
+            for lock in entry.locks:
+                image.locks[lock.holder.run_id, lock.holder.node_id] = lock
+            if entry.moved is not None:
+                store_id, image.superseded_by = entry.moved.store_id, entry.moved.successor
+            if entry.is_settled:
+                image.settle()
+            at = frame.end
     info = StoreInfo(store_id=store_id, schema_version=str(document.format), superseded_by=image.superseded_by)
-    return Snapshot(document, image, info, max(changed_ns, layout.store.stat().st_mtime_ns))
+    return Snapshot(document, image, info, max(found.st_mtime_ns, layout.store.stat().st_mtime_ns))

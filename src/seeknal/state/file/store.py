@@ -19,7 +19,6 @@ from io import FileIO
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias, TypeVar
-from uuid import uuid4
 
 import msgspec
 
@@ -33,14 +32,13 @@ from seeknal.state.file.checkpoint import (
     leftovers,
     remove_leftovers,
     remove_run_files,
+    sync_directories,
     write_documents,
     write_index,
 )
 from seeknal.state.file.documents import (
     FORMAT,
     Entry,
-    IndexDocument,
-    LogDocument,
     StoreDocument,
     check_format,
     corrupt,
@@ -48,7 +46,7 @@ from seeknal.state.file.documents import (
     write_document,
 )
 from seeknal.state.file.filelock import FileLock
-from seeknal.state.file.journal import encode_frame, frames
+from seeknal.state.file.journal import encode_frame, read_frames
 from seeknal.state.file.layout import Layout
 
 T = TypeVar("T")
@@ -73,7 +71,7 @@ class FileStore:
         self._failed = False
         self._must_reload = True
         self._generation = 0
-        self._position = 0
+        self._position = self._settled = 0
         self._journal: FileIO | None = None
         self._journal_path = layout.journal(0)
         self._stamp: Stamp | None = None
@@ -129,45 +127,6 @@ class FileStore:
 
     # ---- opening ----
 
-    def create(self, *, is_adopting: bool) -> None:
-        """Make an empty store in a directory without one; the lock is held.
-
-        Args:
-            is_adopting: Whether the content of ``run_state.json`` is still to be taken in (`adopt`).
-        """
-        durable.make_directory(self.layout.runs)
-        durable.make_directory(self.layout.nodes)
-        with durable.unavailable(self.layout.directory, "write"):
-            index = IndexDocument(sequence=0, runs=[], history={}, worked=[], locks=[], has_log=True)
-            write_document(self.layout.log, LogDocument(changes=[]))
-            write_document(self.layout.index(1), index)
-            durable.create_file(self.layout.journal(1))
-            durable.sync_directory(self.layout.directory)
-            document = StoreDocument(
-                store_id=str(uuid4()), created_at=self._clock.now(), generation=1, is_adopting=is_adopting
-            )
-            write_document(self.layout.store, document)
-            durable.sync_directory(self.layout.directory)
-            durable.sync_directory(self.layout.base)
-
-    def exists(self) -> bool:
-        """Return whether there is a store.
-
-        Raises:
-            CorruptStateError: Its ``store.json`` is gone, but its journals are there.
-        """
-        layout = self.layout
-        if layout.store.exists():
-            return True
-        # A creation that was cut short leaves an empty first journal and its index, and nothing else.
-        begun = {layout.journal(1), layout.index(1)}
-        found = [*layout.directory.glob("journal-*.log"), *layout.directory.glob("index-*.json")]
-        rest = [path for path in found if path not in begun or (path == layout.journal(1) and path.stat().st_size)]
-        rest += layout.runs.glob("*.json")
-        if rest:
-            raise corrupt(layout.store, f"the file is missing, but {rest[0].name} is there")
-        return False
-
     def is_adopting(self) -> bool:
         """Return whether ``run_state.json`` is still to be taken in."""
         return self._read_store()[1].is_adopting
@@ -208,9 +167,16 @@ class FileStore:
                     remove_leftovers(self.layout, self._generation)
 
     def write_documents(self) -> None:
-        """Bring the files of runs and of completed work up to date; the caller is writing."""
+        """Bring the files of runs and of completed work up to date; the caller is writing.
+
+        Now and then the journal tells, and whoever reads it keeps no more in memory than what follows.
+        """
         with durable.unavailable(self.layout.directory, "write the files of"):
             write_documents(self.layout, self.image)
+            if self._position - self._settled < self._least_checkpoint_bytes:
+                return
+            sync_directories(self.layout)
+        self.append(Entry(is_settled=True), sync=False)
 
     def close(self) -> None:
         """Close the files."""
@@ -242,9 +208,7 @@ class FileStore:
         if document.generation == self._generation + 1:
             # The journal we have is complete: it was left under the lock. All of it is in the new checkpoint.
             self._read_on()
-            self.image.behind_runs.clear()
-            self.image.behind_nodes.clear()
-            self.image.is_log_behind = False
+            self.image.settle()
             if self._open_journal(document.generation):
                 self.store_id, self._stamp = document.store_id, stamp
                 self._read_on()
@@ -283,7 +247,8 @@ class FileStore:
                 return False
         if self._journal is not None:
             self._journal.close()
-        self._journal, self._journal_path, self._generation, self._position = opened, path, generation, 0
+        self._journal, self._journal_path, self._generation = opened, path, generation
+        self._position = self._settled = 0
         return True
 
     def _read_on(self) -> None:
@@ -293,10 +258,9 @@ class FileStore:
             size = os.fstat(self._descriptor).st_size
             if size == self._position:
                 return
-            data = durable.read_span(self._descriptor, self._position, size)
         if size < self._position:
             raise corrupt(path, f"it was cut from {self._position} to {size} bytes while it was open", size)
-        for frame in frames(data, self._position, str(path)):
+        for frame in read_frames(self._descriptor, self._position, size, path):
             try:
                 self._apply(decode(frame.payload, Entry))
             except (msgspec.MsgspecError, ValueError) as error:
@@ -344,8 +308,7 @@ class FileStore:
         with durable.unavailable(layout.directory, "write a checkpoint in"):
             written = write_documents(layout, self.image) + write_index(layout.index(following), self.image)
             durable.create_file(layout.journal(following))
-            for directory in (layout.runs, layout.nodes, layout.directory):
-                durable.sync_directory(directory)
+            sync_directories(layout)
             document = read_document(layout.store, StoreDocument)
             document.format, document.generation, document.store_id = FORMAT, following, self.store_id
             write_document(layout.store, document)
@@ -383,6 +346,9 @@ class FileStore:
         if entry.moved is not None:
             self.store_id = entry.moved.store_id
             self.image.superseded_by = entry.moved.successor
+        if entry.is_settled:
+            self.image.settle()
+            self._settled = self._position
 
     @property
     def _descriptor(self) -> int:
