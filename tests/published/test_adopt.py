@@ -161,6 +161,7 @@ def test_adopt_previews_and_takes_everything_in(project, capsys, backend):
         assert store.list_runs() == [FIRST, SECOND]
         assert len(store.get_all_node_states(SECOND)) == 10
         assert [each.run_id for each in store.list_partitions("source.orders")] == [SECOND, SECOND]
+        assert [(change.action, change.detail["runs"]) for change in store.list_changes()] == [("adopt", 2)]
     kept = path if backend == "file" else path.with_name("state.db.published")
     assert kept.read_bytes() == original
     assert main(["state", "show", SECOND, "source.orders", "--backend", backend]) == 0

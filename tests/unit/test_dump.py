@@ -31,12 +31,12 @@ from seeknal.errors import (
 from seeknal.model.records import NodeState, RunState
 from seeknal.state.backend import create_state_backend
 from seeknal.state.batch import Batch
-from seeknal.state.dump.format import Tally
+from seeknal.state.dump.format import ExportCounts, Tally
 from seeknal.state.dump.importing import import_dump, import_planned, plan_import
 from seeknal.state.dump.reading import Dump, dump_file, dump_stream
 from seeknal.state.dump.writing import ATTEMPTS, export_to_file, export_to_stream
 from seeknal.state.memory import MemoryStateBackend
-from seeknal.state.transfer import Counts, digest_of, records
+from seeknal.state.transfer import digest_of, records
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "reference" / "export.schema.json").read_text())
 LINE = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -61,6 +61,8 @@ def fill(store):
     store.create_run("gone")
     store.add_completed_interval("gone", "n3", day(1), day(3))
     store.delete_run("gone")
+    store.log_change("clean-up", run_id="gone", reason="too \x00 old é", detail={"n": [1.5, None]})
+    store.log_change("repair", node_id="n1")
 
 
 @pytest.fixture
@@ -84,6 +86,11 @@ def exported(store):
 
 def of(content):
     return Dump(io.BytesIO(content), "x.jsonl")
+
+
+def lines_of(content):
+    """The lines of the records, without header, change log and end."""
+    return [line for line in content.splitlines()[1:-1] if not line.startswith(b'{"kind":"change",')]
 
 
 def content_of(store):
@@ -114,16 +121,98 @@ def resealed(lines):
 def test_everything_arrives_and_gives_the_same_bytes_again(source, target, rows):
     content = exported(source)
     report = import_dump(of(content), target, batch_rows=rows)
-    assert report.counts == Counts(runs=4, node_states=16, intervals=4, partitions=2)
+    assert report.counts == ExportCounts(runs=4, node_states=16, intervals=4, partitions=2, changes=2)
     assert report.written == 26
     assert digest_of(target) == digest_of(source) == report.state_sha256
     assert target.read_store().store_id == source.read_store().store_id == report.store_id
     again = exported(target).splitlines()
-    assert again[1:-1] == content.splitlines()[1:-1]
+    assert lines_of(exported(target)) == lines_of(content)
     assert json.loads(again[-1])["state_sha256"] == json.loads(content.splitlines()[-1])["state_sha256"]
     assert target.get_latest_node_state("n1").run_id == "b"
     target.create_run("next")
     assert target.list_runs()[-1] == "next"
+
+
+# ---- the change log ----
+
+
+def test_the_change_log_is_united_with_the_targets(source, target):
+    target.log_change("mine")
+    import_dump(of(exported(source)), target)
+    assert {change.action for change in target.list_changes()} == {"mine", "clean-up", "repair", "import"}
+    assert [change for change in target.list_changes() if change.action in ("clean-up", "repair")] == (
+        source.list_changes()
+    )
+    (logged,) = target.list_changes(action="import")
+    assert (logged.detail["from"], logged.detail["records"]) == ("x.jsonl", 26)
+
+
+def test_an_import_that_finds_all_of_it_there_logs_nothing(source, target):
+    content = exported(source)
+    import_dump(of(content), target)
+    before = target.list_changes()
+    assert import_dump(of(content), target).written == 0
+    assert target.list_changes() == before
+
+
+def test_the_log_is_no_part_of_the_state(source):
+    before = json.loads(exported(source).splitlines()[-1])
+    source.log_change("x")
+    after = json.loads(exported(source).splitlines()[-1])
+    assert before["state_sha256"] == after["state_sha256"] == digest_of(source)
+    assert (before["counts"]["changes"], after["counts"]["changes"]) == (2, 3)
+
+
+def test_an_export_without_a_change_log_is_read(source, target):
+    *lines, _ = exported(source).splitlines(keepends=True)
+    header = json.loads(lines[0])
+    del header["counts"]["changes"]
+    body = b"".join([json.dumps(header).encode() + b"\n", *(line for line in lines[1:] if b'"change"' not in line)])
+    tally = Tally()
+    tally.add_line(body)
+    for record in records(source):
+        tally.line_of(record)
+    end = {"kind": "end", **msgspec.to_builtins(tally.trailer())}
+    del end["counts"]["changes"]
+    assert import_dump(of(body + json.dumps(end).encode() + b"\n"), target).written == 26
+
+
+def test_a_store_without_a_log_takes_the_rest_and_says_so(source):
+    class Keepless(MemoryStateBackend):
+        capabilities = frozenset()
+
+    with Keepless() as target:
+        report = import_dump(of(exported(source)), target)
+        assert (report.written, report.has_log) == (26, False)
+        assert json.loads(exported(target).splitlines()[-1])["counts"]["changes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("change_id", "x"),
+        ("change_id", "00000000-0000-7000-8000-000000000000"),
+        ("action", "Two words"),
+        ("run_id", ""),
+        ("at", "2024-01-01T00:00:00+01:00"),
+        ("pid", -1),
+    ],
+)
+def test_a_change_that_no_store_can_keep_is_refused(source, target, field, value):
+    *lines, _, _ = exported(source).splitlines(keepends=True)
+    wrong = json.loads(lines[-1]) | {field: value}
+    again = [*lines, json.dumps(wrong).encode() + b"\n"]
+    with pytest.raises(CorruptStateError):
+        import_dump(of(resealed(again)), target)
+    assert content_of(target) == []
+
+
+def test_no_record_stands_after_the_change_log(source, target):
+    *lines, _ = exported(source).splitlines(keepends=True)
+    (first,) = [line for line in lines if line.startswith(b'{"kind":"run"') and b'"run_id":"b"' in line]
+    again = [*lines, first.replace(b'"run_id":"b"', b'"run_id":"z"')]
+    with pytest.raises(CorruptStateError, match="after the change log"):
+        import_dump(of(resealed(again)), target)
 
 
 def test_an_empty_store_has_an_export(target):
@@ -520,7 +609,7 @@ def test_an_interrupted_import_goes_on(source, target, batches, monkeypatch):
     assert 0 < there <= 26
     assert plan_import(of(content), target).present == there
     assert import_dump(of(content), target, batch_rows=4).written == 26 - there
-    assert exported(target).splitlines()[1:-1] == content.splitlines()[1:-1]
+    assert lines_of(exported(target)) == lines_of(content)
     assert import_dump(of(content), target).written == 0
 
 

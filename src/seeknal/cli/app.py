@@ -26,6 +26,7 @@ from seeknal.cli import (
     doctor,
     dump,
     locks,
+    log,
     migrate,
     pins,
     project,
@@ -81,6 +82,7 @@ state_app.command("unpin")(pins.unpin)
 state_app.command("pins")(pins.list_pins)
 state_app.command("locks")(locks.list_locks)
 state_app.command("unlock")(locks.unlock)
+state_app.command("log")(log.log)
 state_app.command("adopt")(published.adopt)
 state_app.command("export")(dump.export_state)
 state_app.command("import")(dump.import_state)

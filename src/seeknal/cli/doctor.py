@@ -12,9 +12,10 @@ import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet
 from seeknal.cli.output import Format, Printer, shown
-from seeknal.errors import ConfigurationError
+from seeknal.errors import ConfigurationError, SeeknalError
 
 if TYPE_CHECKING:
+    from seeknal.state.contract import StateBackend
     from seeknal.state.finding import Finding
 
 WIDTH = 80
@@ -61,12 +62,27 @@ def doctor(
         # Anew, as the next command would find it.
         with StateBackendFactory.create(settings.backend, **settings.options) as store:
             found = list(examine_project(settings, store))
-    mended = [finding for finding in mended if finding not in found]
+            mended = [finding for finding in mended if finding not in found]
+            _log(printer, store, mended)
     _print(printer, found, mended)
     _sum_up(printer, settings.where, found, is_preview=fix and dry_run)
     code = exit_code(found) or (1 if failed else 0)
     if code:
         raise typer.Exit(code)
+
+
+def _log(printer: Printer, store: StateBackend, mended: list[Finding]) -> None:
+    """Log what was mended, where the store keeps a log; the repair stands whether that works or not."""
+    from seeknal.state.capabilities import Capability
+
+    if not mended or Capability.LOG not in store.capabilities:
+        return
+    detail = {"mended": [{"check": each.check, "what": each.what, "where": each.where} for each in mended]}
+    try:
+        store.initialize()
+        store.log_change("repair", detail=detail)
+    except SeeknalError as problem:
+        printer.note(f"the repair could not be logged: {problem}")
 
 
 def exit_code(found: list[Finding]) -> int:

@@ -102,6 +102,8 @@ def import_state(
             report = import_planned(dump, store, plan, on_progress=tell)
     if output is not Format.TABLE:
         printer.thing({"file": file, "to": settings.where, "dry_run": False, **_fields(report)}, [])
+    if plan.changes and not report.has_log:
+        printer.note("the change log of the export was left out: this store keeps none")
     printer.note(f"imported {report.written} of {total_of(report.counts)} records: {_counted(report.counts)}")
 
 

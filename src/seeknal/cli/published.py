@@ -72,8 +72,11 @@ def adopt(
         store = record_store(stack.enter_context(open_settings(settings)))
         added = _add(store, taken.batches)
         put_back.pop_all()
-    if is_new:
-        added = ids  # a new file store takes in, when it is made, what stands beside it
+        if is_new:
+            added = ids  # a new file store takes in, when it is made, what stands beside it
+        if added and store.keeps_log:
+            found = [form.what for form in taken.forms]
+            store.log_change("adopt", detail={"from": str(where), "found": found, "runs": len(added)})
     result = {**shown, "counts": taken.counts(), "added": added}
     printer.thing(result, [*lines, *taken.counts().items(), ("added", len(added))])
     if len(added) < len(ids):

@@ -22,7 +22,7 @@ from seeknal.errors import (
     StateBackendError,
     TransactionError,
 )
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease
@@ -42,6 +42,7 @@ __all__ = [
     "LeaseLostError",
     "LockHeldError",
     "LockInfo",
+    "LoggedChange",
     "NodeState",
     "PartitionState",
     "RecordStateBackend",

@@ -10,7 +10,7 @@ import getpass
 import os
 import secrets
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import count, islice
 from typing import Any
@@ -82,6 +82,23 @@ class LogVerbs(RecordStore):
             return [_change_out(change) for change in islice(found, limit)]
         return [_change_out(change) for change in reversed(deque(found, limit))]
 
+    @property
+    def keeps_log(self) -> bool:
+        """Whether there is a log, and token counters that can be carried."""
+        return Capability.LOG in self.capabilities
+
+    def add_to_log(self, changes: Iterable[LoggedChange]) -> None:
+        """Add entries of another store's log, a page in each commit; those that are there stay as they are.
+
+        Raises:
+            CapabilityError: The store keeps no log.
+            StateBackendError: As `commit`; a part of them may be there, and the same call adds the rest.
+        """
+        self._check_logs()
+        rest = iter(changes)
+        while page := list(islice(rest, PAGE_CHANGES)):
+            self.commit(Batch(log=page))
+
     def scan_log(self) -> Iterator[LoggedChange]:
         """Yield the whole change log as it was committed, in the order of time, a page at a time.
 
@@ -100,7 +117,7 @@ class LogVerbs(RecordStore):
             yield from self._local.unit.logged()
 
     def _check_logs(self) -> None:
-        if Capability.LOG not in self.capabilities:
+        if not self.keeps_log:
             raise no_log(self)
 
 

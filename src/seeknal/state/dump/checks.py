@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from seeknal.model.changes import MAX_COUNT, MAX_TEXT_BYTES
+from seeknal.model.changes import MAX_COUNT, MAX_TEXT_BYTES, checked_change
 from seeknal.model.codec import encode, json_object
 from seeknal.model.ids import check_id
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.transfer import Record
 
 _UTC = timedelta()
@@ -23,14 +24,19 @@ class RecordChecker:
         self._node = b""
         self._work: tuple[bytes, int, Any] | None = None
         self._end: datetime | None = None
+        self._change_id = ""
 
-    def check(self, record: Record) -> None:
+    def check(self, record: Record | LoggedChange) -> None:
         """Raise unless a record can follow those before it.
 
         Raises:
             ValueError: It cannot; the message says why.
         """
+        if self._change_id and not isinstance(record, LoggedChange):
+            raise ValueError("a record stands after the change log")
         match record:
+            case LoggedChange():
+                self._check_change(record)
             case RunState():
                 self._check_run(record)
             case NodeState():
@@ -86,6 +92,17 @@ class RecordChecker:
         _check_counts(0, row_count=state.row_count)
         _check_objects(metadata=state.metadata)
         self._advance(state.node_id, 1, state.partition.encode())
+
+    def _check_change(self, change: LoggedChange) -> None:
+        if str(UUID(change.change_id)) != change.change_id:
+            raise ValueError(f"change_id {change.change_id!a} is not a UUID in small letters")
+        if change.change_id <= self._change_id:
+            raise ValueError(f"change {change.change_id} is out of order")
+        checked_change(change)
+        _check_instants(at=change.at)
+        _check_texts(actor=change.actor, host=change.host)
+        _check_counts(0, pid=change.pid)
+        self._change_id = change.change_id
 
     def _advance(self, node_id: str, rank: int, key: Any) -> None:
         place = (check_id(node_id, "node_id").encode(), rank, key)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from seeknal.model.codec import encode
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.transfer import Counts, Record
 
 FORMAT = "seeknal-state"
@@ -21,6 +21,12 @@ VERSION = 1
 
 MAX_LINE_BYTES = 64 << 20
 """No line is longer: two texts of `seeknal.model.changes.MAX_TEXT_BYTES`, six bytes for each of theirs, are 48 MB."""
+
+
+class ExportCounts(Counts, kw_only=True, forbid_unknown_fields=True):
+    """How many records of each kind, and entries of the change log, which is no part of the state."""
+
+    changes: int = 0
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="header", forbid_unknown_fields=True):
@@ -42,7 +48,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="h
     schema_version: str
     program: str
     exported_at: datetime
-    counts: Counts
+    counts: ExportCounts
 
 
 class Trailer(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", forbid_unknown_fields=True):
@@ -50,11 +56,12 @@ class Trailer(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
     Attributes:
         counts: How many records there were.
-        state_sha256: Of the records alone, as `seeknal.state.transfer.digest_of` has it: equal for equal content.
+        state_sha256: Of the records without the change log, as `seeknal.state.transfer.digest_of` has it: equal for
+            stores that hold the same.
         sha256: Of all bytes before this line.
     """
 
-    counts: Counts
+    counts: ExportCounts
     state_sha256: str
     sha256: str
 
@@ -77,7 +84,11 @@ class PartitionLine(
     """A completed partition."""
 
 
-Line: TypeAlias = Header | RunLine | NodeLine | IntervalLine | PartitionLine | Trailer
+class ChangeLine(LoggedChange, frozen=True, kw_only=True, tag_field="kind", tag="change", forbid_unknown_fields=True):
+    """An entry of the change log."""
+
+
+Line: TypeAlias = Header | RunLine | NodeLine | IntervalLine | PartitionLine | ChangeLine | Trailer
 
 _STARTS: dict[type[Record], bytes] = {
     RunState: b'{"kind":"run",',
@@ -85,10 +96,11 @@ _STARTS: dict[type[Record], bytes] = {
     CompletedInterval: b'{"kind":"interval",',
     PartitionState: b'{"kind":"partition",',
 }
+_CHANGE_START = b'{"kind":"change",'
 _decoder = msgspec.json.Decoder(Line)
 
 
-def decode_line(line: bytes) -> Header | Trailer | Record:
+def decode_line(line: bytes) -> Header | Trailer | Record | LoggedChange:
     """Return what a line holds.
 
     Raises:
@@ -102,6 +114,8 @@ def decode_line(line: bytes) -> Header | Trailer | Record:
             return NodeState(**{name: getattr(found, name) for name in NodeState.__struct_fields__})
         case PartitionLine():
             return PartitionState(**{name: getattr(found, name) for name in PartitionState.__struct_fields__})
+        case ChangeLine():
+            return LoggedChange(**{name: getattr(found, name) for name in LoggedChange.__struct_fields__})
         case IntervalLine():
             return CompletedInterval(found.node_id, found.start, found.end, found.run_id)
         case _:
@@ -112,7 +126,7 @@ class Tally:
     """Counts and digests what an export holds, in writing as in reading."""
 
     def __init__(self) -> None:
-        self.counts = Counts()
+        self.counts = ExportCounts()
         self.records = 0
         self._state = hashlib.sha256()
         self._lines = hashlib.sha256()
@@ -133,6 +147,11 @@ class Tally:
             self.counts.partitions += 1
         return _STARTS[kind] + encoded[1:] + b"\n"
 
+    def line_of_change(self, change: LoggedChange) -> bytes:
+        """Count an entry of the change log and return its canonical line; the digest of the state has no part in it."""
+        self.counts.changes += 1
+        return _CHANGE_START + encode(change)[1:] + b"\n"
+
     def add_line(self, line: bytes) -> None:
         """Digest a line as it stands."""
         self._lines.update(line)
@@ -148,5 +167,5 @@ class Tally:
 
 
 def total_of(counts: Counts) -> int:
-    """Return how many records there are of all kinds."""
+    """Return how many records of the state there are."""
     return counts.runs + counts.node_states + counts.intervals + counts.partitions

@@ -2,7 +2,7 @@
 
 Records are written in the order of the export, in batches that each commit or do not. What a kill leaves is
 therefore a part of the export under its identity, and the same import goes on there. Until everything was compared,
-every error takes out again what this import put in.
+every error takes out again what this import put in. Then the change log of the export is united with the target's.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import msgspec
 
 from seeknal.errors import SeeknalError, StateBackendError, TransferError
 from seeknal.model.codec import encode
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, PartitionCompleted, PartitionRestated
-from seeknal.state.dump.format import Header, total_of
+from seeknal.state.dump.format import ExportCounts, Header, total_of
 from seeknal.state.dump.reading import Dump
 from seeknal.state.dump.writing import STEP_RECORDS, Progress, silent
 from seeknal.state.lease import held
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.transfer import BATCH_ROWS, Counts, Record, digest_of, records
+from seeknal.state.transfer import BATCH_ROWS, Record, digest_of, records
 
 BATCH_BYTES = 8 << 20
 """A commit holds no more of an export than this, whatever its rows, but for a single record."""
@@ -35,13 +35,15 @@ class ImportPlan(msgspec.Struct, frozen=True, kw_only=True):
         state_sha256: Of its records.
         present: How many of them the target holds already.
         held: Which ones those are: a bit for each record; ``None`` for none.
+        changes: The change log of the export.
     """
 
     header: Header
-    counts: Counts
+    counts: ExportCounts
     state_sha256: str
     present: int
     held: bytearray | None = None
+    changes: list[LoggedChange] = []
 
     def holds(self, number: int) -> bool:
         """Whether the target held the record of this number, from 0, before the import."""
@@ -49,12 +51,16 @@ class ImportPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in the target now; ``written`` records of it are new, ``state_sha256`` is of all of them."""
+    """What is in the target now; ``written`` records of it are new, ``state_sha256`` is of all of them.
 
-    counts: Counts
+    ``has_log`` says whether the change log of the export was united with the target's: not if that keeps none.
+    """
+
+    counts: ExportCounts
     written: int
     state_sha256: str
     store_id: str
+    has_log: bool
 
 
 def plan_import(dump: Dump, target: RecordStateBackend | None, *, on_progress: Progress = silent) -> ImportPlan:
@@ -98,6 +104,7 @@ def plan_import(dump: Dump, target: RecordStateBackend | None, *, on_progress: P
         state_sha256=trailer.state_sha256,
         present=present,
         held=bits,
+        changes=reader.changes,
     )
 
 
@@ -136,6 +143,9 @@ def import_planned(
                 "the target does not hold what the export holds: somebody else wrote to it during the import",
                 hint="Stop what writes to it, then import again. Nothing was imported.",
             )
+        if target.keeps_log:
+            target.add_to_log(plan.changes)
+            _log_import(dump, target, plan)
     except BaseException as error:
         try:
             _take_out(dump, target, plan, reached, batch_rows)
@@ -151,7 +161,16 @@ def import_planned(
         written=total - plan.present,
         state_sha256=plan.state_sha256,
         store_id=plan.header.store_id,
+        has_log=target.keeps_log,
     )
+
+
+def _log_import(dump: Dump, target: RecordStateBackend, plan: ImportPlan) -> None:
+    """Log what was imported, unless it was all there before."""
+    written = total_of(plan.counts) - plan.present
+    if written:
+        detail = {"from": dump.where, "records": written, "exported_at": plan.header.exported_at.isoformat()}
+        target.log_change("import", detail={**detail, "state_sha256": plan.state_sha256})
 
 
 def import_dump(

@@ -16,6 +16,7 @@ import msgspec
 
 from seeknal.errors import CorruptStateError, SchemaVersionError, TransferError
 from seeknal.model.codec import encode
+from seeknal.model.records import LoggedChange
 from seeknal.state.dump.checks import RecordChecker
 from seeknal.state.dump.format import FORMAT, MAX_LINE_BYTES, VERSION, Header, Tally, Trailer, decode_line
 from seeknal.state.dump.packing import unpacked, unpacking_errors
@@ -91,6 +92,7 @@ class DumpReader:
 
     Attributes:
         header: The first line.
+        changes: The entries of the change log that were read; all of them when the iteration has ended.
         trailer: The last line; set when the iteration has ended, and then everything was as it says.
         offset: The first byte of the line that was read last, decompressed.
 
@@ -109,6 +111,7 @@ class DumpReader:
         self._number = 0
         self._next_offset = 0
         self.offset = 0
+        self.changes: list[LoggedChange] = []
         self.header = self._header()
 
     def __iter__(self) -> Iterator[Record]:
@@ -128,11 +131,17 @@ class DumpReader:
             else:
                 try:
                     checker.check(found)
-                    self._tally.line_of(found)
+                    if isinstance(found, LoggedChange):
+                        self._tally.line_of_change(found)
+                    else:
+                        self._tally.line_of(found)
                 except (ValueError, RecursionError) as error:
                     self._refuse(str(error), error)
                 self._tally.add_line(line)
-                yield found
+                if isinstance(found, LoggedChange):
+                    self.changes.append(found)  # few: one for each thing that somebody did
+                else:
+                    yield found
 
     def _header(self) -> Header:
         line = self._line()
@@ -197,7 +206,7 @@ class DumpReader:
         self._next_offset += len(line)
         return line
 
-    def _decoded(self, line: bytes) -> Header | Trailer | Record:
+    def _decoded(self, line: bytes) -> Header | Trailer | Record | LoggedChange:
         if not line.endswith(b"\n"):
             self._refuse("it ends in the middle of this line")
         try:

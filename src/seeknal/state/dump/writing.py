@@ -22,11 +22,12 @@ import msgspec
 from seeknal import __version__
 from seeknal.errors import TransferError
 from seeknal.model.codec import encode
-from seeknal.state.dump.format import FORMAT, VERSION, Header, Tally, Trailer, total_of
+from seeknal.model.records import LoggedChange
+from seeknal.state.dump.format import FORMAT, VERSION, ExportCounts, Header, Tally, Trailer, total_of
 from seeknal.state.dump.packing import packing
 from seeknal.state.file import durable
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.transfer import Counts, records
+from seeknal.state.transfer import records
 from seeknal.state.whole import Reading
 
 ATTEMPTS = 5
@@ -49,7 +50,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
         sha256: Of all lines but the last.
     """
 
-    counts: Counts
+    counts: ExportCounts
     store_id: str
     state_sha256: str
     sha256: str
@@ -86,7 +87,7 @@ def export_to_file(
         _check_free(place, force=force)
         with _beside(place) as (beside, sink), source.snapshot() as frozen:
             reading = frozen or source
-            expected = _surveyed(reading, on_progress)
+            expected = _surveyed(source, reading, on_progress)
             for _ in range(ATTEMPTS):
                 sink.seek(0)
                 sink.truncate()
@@ -118,7 +119,7 @@ def export_to_stream(source: RecordStateBackend, sink: BinaryIO, *, on_progress:
     """
     with source.snapshot() as frozen:
         reading = frozen or source
-        expected = _surveyed(reading, on_progress)
+        expected = _surveyed(source, reading, on_progress)
         header, found = _written(source, reading, sink, expected, on_progress)
     if not _is_equal(found, expected):
         sink.flush()
@@ -129,14 +130,20 @@ def export_to_stream(source: RecordStateBackend, sink: BinaryIO, *, on_progress:
     return _report(header, trailer)
 
 
-def _surveyed(reading: Reading, on_progress: Progress) -> Tally:
+def _surveyed(source: RecordStateBackend, reading: Reading, on_progress: Progress) -> Tally:
     """Count and digest what a store holds."""
     tally = Tally()
     for record in records(reading):
         tally.line_of(record)
         if tally.records % STEP_RECORDS == 0:
             on_progress("counting", tally.records, 0)
+    tally.counts.changes = sum(1 for _ in _log_of(source))
     return tally
+
+
+def _log_of(source: RecordStateBackend) -> Iterator[LoggedChange]:
+    """Return the change log of a store, as it is now; entries are only ever added. Empty where none is kept."""
+    return source.scan_log() if source.keeps_log else iter(())
 
 
 def _written(
@@ -163,6 +170,10 @@ def _written(
         sink.write(line)
         if tally.records % STEP_RECORDS == 0:
             on_progress("exporting", tally.records, max(total, tally.records))
+    for change in _log_of(source):
+        line = tally.line_of_change(change)
+        tally.add_line(line)
+        sink.write(line)
     return header, tally
 
 
