@@ -229,9 +229,20 @@ class Program(RuleBasedStateMachine):
         self.clock.advance(seconds=seconds)
         self.age_leases(seconds)
 
-    @rule(name=sides, dry_run=st.booleans(), days=st.sampled_from([0, 30]))
-    def cleanup(self, name, dry_run, days):
-        self.call(name, "cleanup", older_than=timedelta(days=days), dry_run=dry_run)
+    @rule(
+        name=sides,
+        dry_run=st.booleans(),
+        days=st.sampled_from([0, 30]),
+        keep_last=st.sampled_from([0, 0, 1, 3]),
+        status=st.sampled_from([None, None, "success", "failed"]),
+    )
+    def cleanup(self, name, dry_run, days, keep_last, status):
+        limits = {"older_than": timedelta(days=days), "keep_last": keep_last, "status": status}
+        self.call(name, "cleanup", **limits, dry_run=dry_run)
+
+    @rule(name=sides, run=runs, is_pinned=st.booleans())
+    def pin(self, name, run, is_pinned):
+        self.call(name, "set_metadata", run, {"pinned": {"reason": "test"} if is_pinned else None})
 
     @rule(name=sides)
     def reopen(self, name):

@@ -374,3 +374,7 @@ class StateBackend(RetentionVerbs):
             InvalidIdError, InvalidFieldError: [LOG-3] Naming the field.
         """
         raise no_log(self)
+
+    def _log_cleanup(self, detail: Mapping[str, Any]) -> None:
+        if Capability.LOG in self.capabilities:
+            self.log_change("cleanup", detail=detail)

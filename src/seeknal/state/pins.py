@@ -1,6 +1,7 @@
 """Pins: runs that no cleanup removes.
 
-A pin is kept in the metadata of its run, so every store has pins, and every migration and export takes them along.
+A pin is kept in the metadata of its run, so every store has pins, and every migration and export takes them along. A
+store that keeps a log says in it who pinned what.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seeknal.errors import InvalidFieldError
 from seeknal.model.changes import missing_run
+from seeknal.state.capabilities import Capability
 
 if TYPE_CHECKING:
     from seeknal.model.records import RunState
@@ -32,7 +34,13 @@ def pin_run(backend: StateBackend, run_id: str, reason: str = "") -> RunState:
     if not isinstance(reason, str):
         raise InvalidFieldError("reason must be text", hint="Pass reason as a str.", field="reason")
     pin = {"reason": reason, "pinned_at": backend.clock.now().isoformat(timespec="seconds").replace("+00:00", "Z")}
-    return backend.update_run(run_id, metadata={PINNED: pin})
+
+    def change() -> RunState:
+        run = backend.update_run(run_id, metadata={PINNED: pin})
+        _log(backend, "pin", run_id, reason)
+        return run
+
+    return backend.run_transaction(change)
 
 
 def unpin_run(backend: StateBackend, run_id: str) -> bool:
@@ -41,13 +49,18 @@ def unpin_run(backend: StateBackend, run_id: str) -> bool:
     Raises:
         RunNotFoundError: There is no such run.
     """
-    run = backend.get_run(run_id)
-    if run is None:
-        raise missing_run(run_id)
-    if not is_pinned(run):
-        return False
-    backend.update_run(run_id, metadata={PINNED: None})
-    return True
+
+    def change() -> bool:
+        run = backend.get_run(run_id)
+        if run is None:
+            raise missing_run(run_id)
+        if not is_pinned(run):
+            return False
+        backend.update_run(run_id, metadata={PINNED: None})
+        _log(backend, "unpin", run_id)
+        return True
+
+    return backend.run_transaction(change)
 
 
 def is_pinned(run: RunState) -> bool:
@@ -70,3 +83,8 @@ def _text(run: RunState, name: str) -> str:
     pin: Any = run.metadata.get(PINNED)
     found = pin.get(name) if isinstance(pin, dict) else None
     return found if isinstance(found, str) else ""
+
+
+def _log(backend: StateBackend, action: str, run_id: str, reason: str = "") -> None:
+    if Capability.LOG in backend.capabilities:
+        backend.log_change(action, run_id=run_id, reason=reason)

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -209,6 +209,9 @@ class RetentionVerbs(StateReader):
         """Delete those of the first runs that nothing needs; a store that can do so in fewer steps does."""
         return retire(self, runs, dry_run=dry_run, marks=marks)
 
+    def _log_cleanup(self, detail: Mapping[str, Any]) -> None:
+        """Write down that runs were deleted; nothing where no log is kept."""
+
     def _let_go(self, run_id: str) -> None:
         """Delete a run of which nobody holds a lock."""
         self.delete_run(run_id)
@@ -263,23 +266,28 @@ def _swept(
     waiting: list[RunState] = []
     seen = 0
     runs = backend._runs_of(place)
-    while not waiting and (page := list(islice(runs, RUNS_AT_ONCE))):
-        seen += len(page)
-        for run in page:
-            reason = why_kept(run, rules, is_among_last=place[run.run_id] >= first_of_last)
-            if reason:
-                kept[run.run_id] = reason
-            elif marks is not None and run.run_id not in marks:
-                kept[run.run_id] = NOT_ARCHIVED
-            else:
-                waiting.append(run)
-        while waiting and not (deadline is not None and backend.clock.ticks_us() >= deadline):
-            found = backend._retire(waiting, dry_run=dry_run, marks=marks)
-            del waiting[: found.judged]
-            gone += found.gone
-            kept |= found.kept
-            if on_progress is not None:
-                on_progress("looking at runs" if dry_run else "cleaning runs", seen - len(waiting), len(ids))
+    try:
+        while not waiting and (page := list(islice(runs, RUNS_AT_ONCE))):
+            seen += len(page)
+            for run in page:
+                reason = why_kept(run, rules, is_among_last=place[run.run_id] >= first_of_last)
+                if reason:
+                    kept[run.run_id] = reason
+                elif marks is not None and run.run_id not in marks:
+                    kept[run.run_id] = NOT_ARCHIVED
+                else:
+                    waiting.append(run)
+            while waiting and not (deadline is not None and backend.clock.ticks_us() >= deadline):
+                found = backend._retire(waiting, dry_run=dry_run, marks=marks)
+                del waiting[: found.judged]
+                gone += found.gone
+                kept |= found.kept
+                if on_progress is not None:
+                    on_progress("looking at runs" if dry_run else "cleaning runs", seen - len(waiting), len(ids))
+    except KeyboardInterrupt:
+        _log(backend, rules, gone, dry_run=dry_run)
+        raise
+    _log(backend, rules, gone, dry_run=dry_run)
     return CleanupReport(
         cutoff=rules.cutoff,
         deleted=[run.run_id for run in gone],
@@ -288,6 +296,13 @@ def _swept(
         is_complete=not waiting,
         remaining=len(ids) - seen + len(waiting) if waiting else 0,
     )
+
+
+def _log(backend: RetentionVerbs, rules: Rules, gone: list[CleanedRun], *, dry_run: bool) -> None:
+    if gone and not dry_run:
+        counts = {"runs": len(gone), "node_states": sum(run.nodes for run in gone)}
+        named = {"cutoff": rules.cutoff.isoformat(), "keep_last": rules.keep_last, "status": rules.status}
+        backend._log_cleanup({**named, **counts})
 
 
 def retire(

@@ -11,8 +11,9 @@ import pytest
 from seeknal.clock import FakeClock
 from seeknal.errors import InvalidFieldError, RunNotFoundError
 from seeknal.state import pins
+from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
-from seeknal.state.testing.clauses import clause
+from seeknal.state.testing.clauses import clause, needs
 from seeknal.state.testing.factories import NODE, day, everything, spans
 
 MONTH = timedelta(days=30)
@@ -250,3 +251,21 @@ class RetentionCases:
             backend.cleanup(older_than=MONTH, **{field: bad})
         assert caught.value.field == field
         assert backend.exists("r")
+
+    @needs(Capability.LOG)
+    @clause("LOG-1")
+    def test_pins_and_cleanups_are_logged(self, backend: StateBackend, clock: FakeClock) -> None:
+        """Who pinned what, and how much went; a preview and a cleanup of nothing are no change."""
+        for run_id in ("a", "b"):
+            backend.create_run(run_id, status="failed")
+            backend.set_node_state(run_id, NODE, status="failed")
+        pins.pin_run(backend, "a", "audit")
+        clock.advance(days=99)
+        for dry_run in (True, False, False):
+            backend.cleanup(older_than=MONTH, dry_run=dry_run)
+        pins.unpin_run(backend, "a")
+        pins.unpin_run(backend, "a")
+        logged = [(each.action, each.run_id, each.reason) for each in backend.list_changes()]
+        assert logged == [("pin", "a", "audit"), ("cleanup", None, ""), ("unpin", "a", "")]
+        (cleaned,) = backend.list_changes(action="cleanup")
+        assert (cleaned.detail["runs"], cleaned.detail["node_states"], cleaned.detail["keep_last"]) == (1, 1, 0)
