@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
-from seeknal.state.backend import StateBackend, create_state_backend
+from seeknal.state.backend import Capability, StateBackend, create_state_backend
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 COMMITS_PER_RUN = 10
@@ -44,8 +44,8 @@ def commit_until_killed(
 ) -> None:
     """Commit transactions, telling the number of each that returned; stop by itself after ``most``.
 
-    Transaction n sets two nodes of the latest run to ``row_count`` n and completes hour n of a third; every tenth
-    begins a run and deletes an old one.
+    Transaction n sets two nodes of the latest run to ``row_count`` n and completes hour n of a third, and logs so where
+    the store keeps a log; every tenth begins a run and deletes an old one.
     """
     backend = create_state_backend(kind, **options)
     backend.initialize()
@@ -70,6 +70,8 @@ def commit_number(backend: StateBackend, number: int) -> None:
         backend.set_node_state(run_id, "left", status="success", row_count=number)
         backend.set_node_state(run_id, "right", status="success", row_count=number)
         backend.add_completed_interval(run_id, "hours", hour, hour + timedelta(hours=1))
+        if Capability.LOG in backend.capabilities:
+            backend.log_change("step", run_id=run_id, detail={"number": number})
 
 
 def check_survivor(backend: StateBackend, promised: int) -> int:
@@ -84,6 +86,9 @@ def check_survivor(backend: StateBackend, promised: int) -> int:
     hours = [(each.start, each.end) for each in backend.get_completed_intervals("hours")]
     expected = [(BEGIN + timedelta(hours=1), BEGIN + timedelta(hours=last + 1))] if last else []
     assert hours == expected, "an interval was lost or invented"
+    if Capability.LOG in backend.capabilities:
+        logged = [change.detail["number"] for change in backend.list_changes()]
+        assert logged == list(range(1, last + 1)), "an entry of the log was lost or invented"
     newest = last // COMMITS_PER_RUN
     runs = [f"run {number}" for number in range(max(0, newest - 2), newest + 1)] if last else []
     assert backend.list_runs() == runs, "a run was lost or came back"
