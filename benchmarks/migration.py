@@ -1,0 +1,161 @@
+"""What a migration from a file store to SQLite costs, as a ratio to a bare copy of the same rows, within one run.
+
+    python benchmarks/migration.py [--states 1000000] [--nodes 200] [--rounds 1] [--back]
+
+Prints the rows per second of the whole move, its reading back and comparing included, the peak of the memory of its
+process, and the median over the rounds of (ours / limit). The limit reads the same rows of one SQLite file and inserts
+them into another one of the same tables and indexes, at the same `synchronous`, in transactions of as many rows; it
+does not read them back. With ``--back`` the move from SQLite to a file store follows, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from transition import spread
+
+from seeknal.model.records import NodeState, RunState
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.backend import create_state_backend
+from seeknal.state.batch import Batch
+from seeknal.state.migration.moving import move
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.transfer import BATCH_ROWS
+
+BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def store_at(path: Path) -> RecordStateBackend:
+    """Return the store at a path, open: a SQLite file by its suffix, or a directory."""
+    if path.suffix == ".db":
+        store = create_state_backend("database", db_path=path)
+    else:
+        store = create_state_backend("file", base_path=path)
+    assert isinstance(store, RecordStateBackend)
+    store.initialize()
+    return store
+
+
+def run_with_nodes(number: int, nodes: int) -> tuple[RunState, list[NodeState]]:
+    """Return a run of an hourly pipeline, with what such a pipeline records of its nodes."""
+    run_id, began, first = f"run_{number:06}", BEGIN + timedelta(hours=number), number * (nodes + 1) + 1
+    run = RunState(
+        run_id=run_id,
+        status=RunStatus.SUCCESS,
+        started_at=began,
+        finished_at=began + timedelta(minutes=30),
+        config={"environment": "production"},
+        version=2,
+        sequence=first,
+    )
+    return run, [
+        NodeState(
+            run_id=run_id,
+            node_id=f"transform.node_{node:04}",
+            status=NodeStatus.SUCCESS,
+            started_at=began + timedelta(seconds=node),
+            finished_at=began + timedelta(seconds=node + 7),
+            duration_ms=7000,
+            row_count=node * number,
+            fingerprint=f"{node * 7919 + number // 100:064x}",
+            metadata={"output": f"target/node_{node:04}.parquet"},
+            version=2,
+            sequence=first + 1 + node,
+        )
+        for node in range(nodes)
+    ]
+
+
+def fill(path: Path, states: int, nodes: int) -> None:
+    """Make a file store of so many node states."""
+    with store_at(path) as store:
+        batch = Batch()
+        for number in range(states // nodes):
+            run, states_of_it = run_with_nodes(number, nodes)
+            batch.runs.append(run)
+            batch.nodes += states_of_it
+            if len(batch.nodes) >= BATCH_ROWS:
+                store.commit(batch)
+                batch = Batch()
+        store.commit(batch)
+
+
+def move_here(source: Path, target: Path) -> None:
+    """Move a store in this process and print what that took."""
+    began = time.perf_counter()
+    with store_at(source) as ours, store_at(target) as theirs:
+        report = move(ours, theirs, source_where=str(source), target_where=str(target))
+    spent = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"rows": report.counts.total, "seconds": spent, "peak_bytes": peak}))
+
+
+def moved(source: Path, target: Path) -> dict[str, float]:
+    """Move a store in a process of its own and return what that took."""
+    command = [sys.executable, __file__, "--move", str(source), str(target)]
+    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return found
+
+
+def bare_copy(source: Path, target: Path) -> float:
+    """Return how long the bare copy of the runs and node states of a SQLite store takes."""
+    with closing(sqlite3.connect(source)) as ours, closing(sqlite3.connect(target, isolation_level=None)) as theirs:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+            theirs.execute(f"PRAGMA {pragma}").fetchall()
+        made = "SELECT sql FROM sqlite_master WHERE tbl_name IN ('runs', 'node_states') AND sql IS NOT NULL"
+        for (statement,) in ours.execute(made).fetchall():
+            theirs.execute(statement)
+        began = time.perf_counter()
+        for table in ("runs", "node_states"):
+            rows = ours.execute(f"SELECT * FROM {table}")
+            insert = f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows.description))})"
+            while batch := rows.fetchmany(BATCH_ROWS):
+                theirs.execute("BEGIN IMMEDIATE")
+                theirs.executemany(insert, batch)
+                theirs.execute("COMMIT")
+        return time.perf_counter() - began
+
+
+def told(what: str, found: dict[str, float]) -> str:
+    """Return a line of what a move took."""
+    speed = found["rows"] / found["seconds"]
+    return f"{what:16} {speed:7,.0f} rows/s   peak {found['peak_bytes'] / 2**20:.0f} MiB   ({found['seconds']:.1f} s)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--states", type=int, default=1_000_000)
+    parser.add_argument("--nodes", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--back", action="store_true")
+    parser.add_argument("--move", nargs=2, type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.move:
+        move_here(*arguments.move)
+        return
+    ratios = []
+    for _ in range(arguments.rounds):
+        with tempfile.TemporaryDirectory(dir=".") as name:
+            source, target, bare, back = (Path(name) / part for part in ("files", "state.db", "bare.db", "back"))
+            fill(source, arguments.states, arguments.nodes)
+            found = moved(source, target)
+            ratios.append(found["seconds"] / bare_copy(target, bare))
+            print(f"{told('file to SQLite', found)}   ours/limit {ratios[-1]:.2f}", flush=True)
+            if arguments.back:
+                print(told("SQLite to file", moved(target, back)), flush=True)
+    if len(ratios) > 1:
+        print(f"{'':16} ours/limit {spread(ratios)}")
+
+
+if __name__ == "__main__":
+    main()
