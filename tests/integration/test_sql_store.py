@@ -18,9 +18,12 @@ from seeknal.errors import (
     BackendUnavailableError,
     ConfigurationError,
     CorruptStateError,
+    RunNotFoundError,
     SchemaVersionError,
     SupersededError,
 )
+from seeknal.model.records import NodeState
+from seeknal.state.batch import Batch
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.sql import nodes
@@ -233,3 +236,12 @@ def test_a_url_of_no_database_is_refused_without_its_secret() -> None:
     assert "SECRET" not in str(caught.value)
     with pytest.raises(ConfigurationError):
         DatabaseStateBackend("a.db", "sqlite:///b.db")
+
+
+def test_a_copy_of_many_states_names_the_run_that_is_missing(tmp_path):
+    with opened(tmp_path / "state.db") as store:
+        store.create_run("there")
+        states = [NodeState(run_id=run, node_id="n", version=1, sequence=9) for run in ("there", "missing")]
+        with pytest.raises(RunNotFoundError, match="missing"):
+            store.commit(Batch(nodes=states))
+        assert store.list_nodes("there") == []

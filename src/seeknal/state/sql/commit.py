@@ -126,11 +126,21 @@ class Plan:
                 seen = batch.node_sequences.get(key, 0)
                 steps.append(nodes.guard_step(key, batch.node_versions[key], seen))
             steps.append(Step(nodes.DELETE, {"key": run_id, "node_key": node_id}))
+        if self._is_copy:
+            return [*steps, nodes.put_step(batch.nodes)]
         for nth, state in enumerate(batch.nodes, 1 + len(batch.runs)):
             key = (state.run_id, state.node_id)
             expected = 0 if state.run_id in deleted else batch.node_versions.get(key)
             steps.append(nodes.write_step(state, expected, batch.node_sequences.get(key, 0), op_id, nth))
         return steps
+
+    @property
+    def _is_copy(self) -> bool:
+        """Whether it writes many states as they are, as a move does, and one statement can take them all."""
+        batch = self._batch
+        guarded = batch.node_versions or batch.deleted_runs
+        is_many = self._target.dialect.runs_many and len(batch.nodes) > 1
+        return is_many and not guarded and all(state.sequence for state in batch.nodes)
 
     def _raised_numbers(self) -> Sequence[Step]:
         """Return the steps of a migration, which brings its own sequences: those that follow must be higher."""

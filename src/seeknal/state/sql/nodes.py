@@ -119,6 +119,13 @@ PUT = Statement(
         lambda new: {name: new[name] for name in _written(on)},
     )
 )
+PUT_GIVEN = Statement(
+    lambda on: on.dialect.overwriting(
+        on.dialect.insert(on.tables.node_states).values(_row(on) | {"sequence": bindparam("given", type_=BigInteger)}),
+        ["run_id", "node_id"],
+        lambda new: {name: new[name] for name in _written(on)},
+    )
+)
 GET = Statement(lambda on: select(on.tables.node_states).where(*_key(on)))
 SEQUENCE = Statement(lambda on: select(on.tables.node_states.c.sequence).where(*_key(on)))
 STANDS_AT = Statement(
@@ -202,6 +209,17 @@ def transition(session: Session, state: NodeState, expected: int, seen: int, op_
     # All of the rows: a statement commits when it is done.
     rows = session.all(CHANGE_ALONE if expected else CREATE_ALONE, params)
     return int(rows[0][0]) if rows else None
+
+
+def put_step(states: list[NodeState]) -> Step:
+    """Return the step that writes many whole states, each with its sequence, whatever was there."""
+    rows = [_params(state) for state in states]
+
+    def refusal(session: Session) -> StateBackendError:
+        ids = dict.fromkeys(state.run_id for state in states)
+        return missing_run(next((run_id for run_id in ids if runs.read_run(session, run_id) is None), next(iter(ids))))
+
+    return Step(PUT_GIVEN, {}, refusal, many=rows)
 
 
 def write_step(state: NodeState, expected: int | None, seen: int, op_id: int, nth: int) -> Step:

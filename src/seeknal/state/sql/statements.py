@@ -6,8 +6,9 @@ node transition spends its time on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -38,19 +39,31 @@ def target_of(dialect: Dialect, schema: str | None, prefix: str) -> Target:
 class Compiled:
     """A statement as one store is sent it."""
 
-    __slots__ = ("_fixed", "_order", "sql")
+    __slots__ = ("_fixed", "_pick", "sql")
 
     def __init__(self, clause: ClauseElement, dialect: Dialect) -> None:
         compiled = clause.compile(dialect=dialect.sql)
         self.sql = str(compiled)
-        self._order: list[str] = list(getattr(compiled, "positiontup", None) or ())
+        order: list[str] = list(getattr(compiled, "positiontup", None) or ())
+        # Written in C: it runs for every statement, and for every row of a copy.
+        self._pick = itemgetter(*order) if len(order) > 1 else lambda params: tuple(params[name] for name in order)
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
 
     def bind(self, params: Params) -> tuple[Any, ...]:
         """Return the parameters in the order of their marks."""
         if self._fixed:
             params = {**self._fixed, **params}
-        return tuple([params[name] for name in self._order])
+        picked: tuple[Any, ...] = self._pick(params)
+        return picked
+
+    def bind_many(self, rows: Iterable[Params]) -> list[tuple[Any, ...]]:
+        """Return the parameters of many executions, which all name the same ones."""
+        row = dict(self._fixed)
+        bound = []
+        for params in rows:
+            row.update(params)
+            bound.append(self._pick(row))
+        return bound
 
 
 class Statement:
@@ -110,14 +123,18 @@ class Step(NamedTuple):
         refusal: The transaction stands only if this step touches or returns a row, and breaks no constraint. If
             not, this is asked, after the rollback, for the error to raise; ``None``: it may touch nothing.
         is_asked: Whether its rows are wanted.
+        many: It runs once with each of these instead, if there are any; only where the dialect says that it can.
     """
 
     statement: Statement
     params: Params
     refusal: Callable[[Session], StateBackendError] | None = None
     is_asked: bool = False
+    many: Sequence[Params] = ()
 
     def command(self, target: Target) -> Command:
         """Return it as it is sent."""
         compiled = self.statement.on(target)
+        if self.many:
+            return Command(compiled.sql, (), self.refusal is not None, many=compiled.bind_many(self.many))
         return Command(compiled.sql, compiled.bind(self.params), self.refusal is not None, self.is_asked)

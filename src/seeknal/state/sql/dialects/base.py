@@ -105,12 +105,14 @@ class Command(NamedTuple):
         parameters: In their order.
         is_demand: Whether it has to touch or return a row.
         is_asked: Whether its rows are wanted.
+        many: The parameters of each of many executions, where the dialect `runs_many`.
     """
 
     sql: str
     parameters: tuple[Any, ...]
     is_demand: bool = False
     is_asked: bool = False
+    many: Sequence[tuple[Any, ...]] = ()
 
 
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -145,6 +147,7 @@ class Dialect(ABC):
         locks_rows: Whether writers lock rows, not the whole store.
         has_schemas: Whether tables live in schemas of a database, which a name can choose.
         has_atomic_ddl: Whether a transaction can make tables, all or none.
+        runs_many: Whether its driver runs one statement with many rows at no more than the cost of the rows.
         writes_alone: Whether a guarded transition is one statement that commits itself.
         connections: How many one instance opens at most.
     """
@@ -155,6 +158,7 @@ class Dialect(ABC):
     locks_rows: ClassVar[bool] = True
     has_schemas: ClassVar[bool] = False
     has_atomic_ddl: ClassVar[bool] = True
+    runs_many: ClassVar[bool] = False
     writes_alone: ClassVar[bool] = False
     connections: ClassVar[int] = 8
     driver_error: type[Exception]

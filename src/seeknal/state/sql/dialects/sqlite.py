@@ -49,6 +49,7 @@ class SqliteDialect(Dialect):
     sql = sqlite.dialect(paramstyle="qmark")
     is_shared: ClassVar[bool] = False
     locks_rows: ClassVar[bool] = False
+    runs_many: ClassVar[bool] = True
     writes_alone: ClassVar[bool] = True
     driver_error = sqlite3.Error
 
@@ -85,6 +86,11 @@ class SqliteDialect(Dialect):
         try:
             for index, command in enumerate(commands):
                 try:
+                    if command.many:
+                        cursor.executemany(command.sql, command.many)
+                        if command.is_demand and cursor.rowcount < len(command.many):
+                            raise RefusedError(index)
+                        continue
                     cursor.execute(command.sql, command.parameters)
                 except sqlite3.IntegrityError as error:
                     raise RefusedError(index) from error
