@@ -208,6 +208,28 @@ def test_a_database_of_another_name_is_found_where_the_project_says(project, cap
     assert (project / "runs.db.published").exists()
 
 
+def test_import_takes_a_directory_of_the_platform_in(project, capsys):
+    (project / "target").rename(project / "platform")
+    before = files(project)
+    assert main(["state", "import", "platform", "--dry-run", "--backend", "database"]) == 0
+    assert files(project) == before
+    assert main(["state", "import", "platform", "--backend", "database"]) == 0
+    assert main(["state", "list", "--backend", "database", "--output", "json"]) == 0
+    assert "20260302_060005" in capsys.readouterr().out
+    assert {path: held for path, held in files(project).items() if path in before} == before
+
+
+def test_a_file_store_of_ours_is_not_taken_for_the_platforms(project, capsys):
+    (project / "ours").mkdir()
+    (project / "ours" / "seeknal_project.yml").write_text("name: ours\n")
+    for run in ("first", "second"):
+        with open_state_backend("ours") as store:
+            store.create_run(run)
+    assert main(["state", "import", "ours/target", "--backend", "database"]) == 1
+    assert "only the latest run" in capsys.readouterr().err
+    assert not (project / "target" / "state.db").exists()
+
+
 def test_adopt_says_where_it_found_nothing(project, capsys):
     (project / "empty").mkdir()
     assert main(["state", "adopt", "empty"]) == 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seeknal.cli import published
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.progress import progress
@@ -55,7 +56,9 @@ def export_state(
 
 
 def import_state(
-    file: Annotated[str, typer.Argument(help="An export, compressed or not; - for stdin.")],
+    file: Annotated[
+        str, typer.Argument(help="An export, compressed or not; - for stdin; or a directory of the published platform.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be imported.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     project_path: ProjectPath = Path(),
@@ -68,13 +71,17 @@ def import_state(
     """Bring an export into an empty store, or go on with an import of it that was interrupted.
 
     The file is read and found whole before anything is written. On a terminal it shows what would be imported and
-    asks; elsewhere it does not ask.
+    asks; elsewhere it does not ask. A directory with the state of the published platform is taken in as by `adopt`.
     """
     from seeknal.state.dump.format import total_of
     from seeknal.state.dump.importing import import_planned, plan_import
     from seeknal.state.settings import load_settings, open_settings
     from seeknal.state.transfer import record_store, records
 
+    if file != STANDARD_STREAM and Path(file).is_dir():
+        places = {"project_path": project_path, "backend": backend, "database_url": database_url}
+        published.adopt(Path(file), dry_run=dry_run, output=output, quiet=quiet, debug=debug, **places)
+        return
     printer = Printer(output, quiet=quiet)
     settings = load_settings(project_path, backend=backend, database_url=database_url)
     is_asked = not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty()

@@ -50,6 +50,11 @@ def adopt(
     where = directory.absolute() if directory is not None else _beside(settings)
     if not where.is_dir():
         raise ConfigurationError(f"{where} is not a directory", hint="Name the target directory of the platform.")
+    if directory is not None and (where / "run_state" / "store.json").exists() and settings.local_path != where:
+        raise TransferError(
+            f"{where} is a file store of this program, of which run_state.json is only the latest run",
+            hint="Move it with `seeknal migrate-state`, or export it there and import that here.",
+        )
     taken = take(where, SystemClock().now(), database=settings.local_path if settings.backend == "database" else None)
     if taken is None:
         raise TransferError(

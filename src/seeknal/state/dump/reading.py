@@ -225,7 +225,7 @@ class DumpReader:
     def _foreign(self) -> TransferError:
         return TransferError(
             f"{self._where} is not an export of a Seeknal store",
-            hint="Its first line would be a header; make one with `seeknal state export`.",
+            hint="Make one with `seeknal state export`. Of the published platform's state, name the directory.",
         )
 
 
