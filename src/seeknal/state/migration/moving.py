@@ -133,6 +133,7 @@ def move(
         if keeps_log(target):
             target.log_change(
                 "merge" if is_merge else "migrate",
+                reason=f"from {source_where} to {target_where}",
                 detail={"from": source_where, "to": target_where, "digest": ledger.digest},
             )
         if on_switch is not None:
