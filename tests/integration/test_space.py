@@ -10,6 +10,7 @@ import pytest
 
 from seeknal.clock import FakeClock
 from seeknal.state.backend import create_state_backend
+from seeknal.state.sql import health
 from seeknal.state.sql.dialects.sqlite import SqliteDialect
 
 AGE = timedelta(days=30)
@@ -123,6 +124,15 @@ def test_an_older_file_is_left_alone_and_its_owner_told_what_shrinks_it(older, p
     with create_state_backend("database", db_path=path) as backend:
         backend.initialize()
         assert backend.cleanup(older_than=AGE).hint == ""
+
+
+def test_the_doctor_tells_of_much_space_that_an_older_file_keeps(older, path, monkeypatch) -> None:
+    older.cleanup(older_than=AGE)
+    assert list(older.examine()) == []
+    monkeypatch.setattr(health, "MUCH_FREE_BYTES", 1 << 20)
+    (finding,) = older.examine()
+    assert (finding.check, finding.severity) == ("space-kept", "warning")
+    assert str(path) in finding.fix
 
 
 def test_the_files_of_deleted_runs_go_while_the_store_is_open(tmp_path) -> None:

@@ -114,7 +114,7 @@ class StateBackend(RetentionVerbs):
 
     @abstractmethod
     def delete_run(self, run_id: str) -> bool:
-        """Delete a run and its node states; return whether it existed. [RUN-11].
+        """Delete a run and its node states; return whether it existed. [RUN-11] A pinned one, too: it was named.
 
         [RUN-12] Intervals and partitions stay, and so do the token counters of its locks.
         """

@@ -182,7 +182,10 @@ class RecordStore(StateBackend, RecordReader):
         Raises:
             SupersededError, ConcurrencyError: The store is not where the batch demands it to be
                 (`seeknal.state.store_info.misplaced`).
-            StaleVersionError: A record is not at its version (`seeknal.model.changes.stale`).
+            StaleVersionError: A record is not at its version (`seeknal.model.changes.stale`), or a run has not so many
+                nodes (`seeknal.model.changes.added_to`).
+            ConcurrencyError: Somebody holds a lock of a run that nobody may hold one of
+                (`seeknal.state.lease.locked_meanwhile`).
             RunNotFoundError: A needed run is missing (`seeknal.model.changes.missing_run`).
             LeaseLostError: A lease is not held any more (`seeknal.state.lease.lost`).
             BackendUnavailableError: Nothing was written.

@@ -185,6 +185,34 @@ class CleansTheNewestSuccess(MemoryStateBackend):
         return None
 
 
+class CleansThePinned(MemoryStateBackend):
+    """Cannot see a pin when it cleans up."""
+
+    def _runs_of(self, known):
+        return (msgspec.structs.replace(run, metadata={}) for run in super()._runs_of(known))
+
+
+class CleansTheLast(MemoryStateBackend):
+    """Keeps one run too few."""
+
+    def cleanup(self, *, keep_last=0, **rules):
+        return super().cleanup(keep_last=max(0, keep_last - 1) if isinstance(keep_last, int) else keep_last, **rules)
+
+
+class CleansTheLocked(MemoryStateBackend):
+    """Deletes a run that somebody works on, and takes the lock with it."""
+
+    def _retire(self, runs, **options):
+        locks, self.list_locks = self.list_locks, list
+        try:
+            return super()._retire(runs, **options)
+        finally:
+            self.list_locks = locks
+
+    def _let_go(self, run_id):
+        self.delete_run(run_id)
+
+
 class MergesNothing(MemoryStateBackend):
     """Keeps touching intervals apart."""
 

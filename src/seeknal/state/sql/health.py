@@ -11,6 +11,7 @@ from seeknal.clock import Clock
 from seeknal.model.instants import to_us
 from seeknal.state.finding import Finding, error, warning
 from seeknal.state.record_store import RecordStore
+from seeknal.state.sql import space
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.statements import Session, Statement
 
@@ -18,6 +19,7 @@ MOST_SKEW_US = 5_000_000
 MOST_RECEIPTS = 20_000
 """Far more than a hundred processes leave lying, which remove theirs in portions of 256."""
 
+MUCH_FREE_BYTES = 64 << 20
 MOST_TOLD = 10
 
 _NOW = Statement(lambda on: select(on.dialect.now_us()))
@@ -105,6 +107,7 @@ def _file_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
                 where=where,
                 fix="Restore a backup, and keep a copy of the damaged file.",
             )
+    yield from _space_findings(database)
     broken = _asked(database, "PRAGMA foreign_key_check")
     if broken:
         tables = ", ".join(sorted({str(row[0]) for row in broken}))
@@ -113,6 +116,18 @@ def _file_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
             f"{len(broken)} rows of {tables} refer to a row that is not there",
             where=where,
             fix="Something wrote to the file with foreign keys switched off; node-orphan says which rows.",
+        )
+
+
+def _space_findings(database: Database) -> Iterator[Finding]:
+    """Check whether a file keeps much more space than its records need, and cannot give it back by itself."""
+    free, size, mode = space.free_pages(database)
+    if mode != space.INCREMENTAL and free * size >= MUCH_FREE_BYTES:
+        yield warning(
+            "space-kept",
+            f"{free * size / 2**20:.1f} MiB are free and stay in the file, which an older version made",
+            where=database.location,
+            fix=f"Nothing is wrong. To shrink it, once, while nobody writes: {space.vacuum_command(database)}",
         )
 
 
