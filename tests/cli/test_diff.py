@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,76 @@ def test_a_backend_that_cannot_tell_whether_it_is_there(two, capsys):
     (two / "m" / "seeknal_project.yml").write_text("name: m\nstate_backend: memory\n")
     assert main(["state", "diff", "m", "s.db"]) == 1
     assert "only in B  run r" in capsys.readouterr().out
+
+
+def test_options_are_for_one_side(two, capsys, monkeypatch):
+    monkeypatch.setenv("HOW", "FULL")
+    assert main(["state", "diff", "sqlite:///s.db", "s.db", "--option-a", "synchronous=${HOW}"]) == 0
+    assert main(["state", "diff", ".", "s.db", "--option-b", "no_such=1"]) == 2
+    assert "no_such" in capsys.readouterr().err
+    assert main(["state", "diff", ".", "s.db", "--option-a", "synchronous=FULL"]) == 2
+    assert ". takes no options" in capsys.readouterr().err
+    assert main(["state", "diff", ".", "s.db", "--option-b", "x=${UNSET}"]) == 2
+    assert "UNSET is not set" in capsys.readouterr().err
+
+
+def test_two_schemas_of_one_server(shared_store, capsys):
+    one, other = shared_store("postgresql"), shared_store("postgresql")
+    for place, rows in ((one, 1), (other, 2)):
+        with create_state_backend("database", **place.options) as store:
+            fill(store, row_count=rows)
+    sides = ["--option-a", f"schema={one.schema}", "--option-b", f"schema={other.schema}"]
+    assert main(["state", "diff", one.url, other.url, *sides]) == 1
+    assert "B row_count: 2" in capsys.readouterr().out
+
+
+# ---- exports and backups ----
+
+
+@pytest.fixture(params=["e.jsonl", "e.jsonl.gz", "any name"])
+def export(request, two):
+    """An export of the project, by its name."""
+    assert main(["state", "export", request.param, "--quiet"]) == 0
+    return request.param
+
+
+def test_an_export_holds_what_its_store_holds(export, capsys):
+    for a, b in ((export, "s.db"), (".", export), (export, export)):
+        assert main(["state", "diff", a, b]) == 0
+    change(row_count=7)
+    assert main(["state", "diff", export, "s.db"]) == 1
+    assert capsys.readouterr().out.splitlines() == ["differs  node r, n", "  A row_count: 1", "  B row_count: 7"]
+
+
+def test_an_export_whose_runs_were_not_made_in_the_order_of_their_ids(two):
+    with open_state_backend(two) as store:
+        for run_id in ("z", "b", "y", "a"):
+            store.create_run(run_id, started_at=datetime(2024, 1, 1, tzinfo=UTC))
+            for node_id in ("n2", "n1"):
+                store.set_node_state(run_id, node_id, row_count=1)
+        store.add_completed_partition("z", "m", "p")
+    assert main(["state", "export", "e.gz", "--quiet"]) == 0
+    assert main(["state", "diff", "e.gz", ".", "--exact"]) == 0
+
+
+def test_an_export_of_an_empty_store(two):
+    with create_state_backend("database", db_path="empty.db") as store:
+        store.initialize()
+    assert main(["state", "export", "e", "--backend", "database", "--database-url", "sqlite:///empty.db"]) == 0
+    assert main(["state", "diff", "e", "empty.db"]) == 0
+
+
+def test_a_damaged_export_is_not_a_difference(export, capsys):
+    path = Path(export)
+    content = path.read_bytes()
+    path.write_bytes(content[:-30])
+    assert main(["state", "diff", export, "s.db"]) == 5
+    assert f"{export} is damaged" in capsys.readouterr().err
+    path.write_bytes(content[: len(content) // 2] + b"x" + content[len(content) // 2 + 1 :])
+    assert main(["state", "diff", "s.db", export]) == 5
+
+
+def test_a_file_that_only_begins_like_an_export(two, capsys):
+    Path("settings.json").write_text("{}\n")
+    assert main(["state", "diff", "settings.json", "s.db"]) == 1
+    assert "settings.json is not an export" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``seeknal state diff``: what two stores do not have in common."""
+"""``seeknal state diff``: what two states do not have in common."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seeknal.cli.options import Debug, Output, Quiet
+from seeknal.cli.named import records_named
+from seeknal.cli.options import Debug, Output, Quiet, options_of
 from seeknal.cli.output import Format, Printer, shown
-from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from seeknal.state.contract import StateBackend
-    from seeknal.state.difference import Difference, Record
-    from seeknal.state.record_store import RecordStore
-
-SQLITE_MAGIC = b"SQLite format 3\0"
-HINT = "Name a project, the directory of a file store, a SQLite file, or a URL like postgresql://host/name."
+    from seeknal.state.difference import Difference
 
 
 def diff(
-    a: Annotated[str, typer.Argument(help="A project, a file store, a SQLite file, or a URL.")],
+    a: Annotated[str, typer.Argument(help="A project, a store, a URL, or an export.")],
     b: Annotated[str, typer.Argument(help="The other one.")],
+    option_a: Annotated[
+        list[str] | None, typer.Option("--option-a", metavar="KEY=VALUE", help="An option of A's store; repeatable.")
+    ] = None,
+    option_b: Annotated[
+        list[str] | None, typer.Option("--option-b", metavar="KEY=VALUE", help="An option of B's store; repeatable.")
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare versions and sequences, too.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="Print at most so many differences.")] = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Compare the runs, node states, intervals and partitions of two stores.
+    """Compare the runs, node states, intervals and partitions of two states.
 
     Exits with 0 if they hold the same, with 1 if not. Neither is changed.
     """
     from seeknal.state.difference import differences
 
     printer = Printer(output, quiet=quiet)
+    ours_with, theirs_with = (_options(name, given) for name, given in (("-a", option_a), ("-b", option_b)))
     counts: Counter[tuple[str, str]] = Counter()
-    with _records(a) as ours, _records(b) as theirs, _listed(output) as write:
+    with records_named(a, ours_with) as ours, records_named(b, theirs_with) as theirs, _listed(output) as write:
         for number, difference in enumerate(differences(ours, theirs, exact=exact)):
             counts[difference.found.value, difference.kind] += 1
             if limit is None or number < limit:
@@ -57,52 +59,13 @@ def diff(
     printer.note("they hold the same")
 
 
-@contextmanager
-def _records(name: str) -> Iterator[Iterator[Record]]:
-    """Yield the records of what a name on the command line means."""
-    from seeknal.state.difference import ordered
-    from seeknal.state.record_store import RecordStore
-    from seeknal.state.url import redact
-
-    with _created(name) as store:
-        # To open a store that is not there would make it; a backend that cannot tell whether it is there is opened.
-        if isinstance(store, RecordStore) and _can_peek(type(store)) and store.peek_store() is None:
-            raise ConfigurationError(f"there is no store at {redact(name)}", hint=HINT)
-        store.initialize()
-        yield ordered(store)
-
-
-def _can_peek(kind: type[RecordStore]) -> bool:
-    from seeknal.state.record_store import RecordStore
-
-    return kind.peek_store is not RecordStore.peek_store
-
-
-def _created(name: str) -> StateBackend:
+def _options(side: str, given: list[str] | None) -> dict[str, Any]:
+    """Return what is said of one side, with environment variables put in."""
     import os
 
-    from seeknal.state.registry import StateBackendFactory
-    from seeknal.state.settings import PROJECT_FILE, load_settings
-    from seeknal.state.url import has_secret, is_libsql
+    from seeknal.state.settings import expanded
 
-    if "://" in name:
-        token = os.environ.get("TURSO_AUTH_TOKEN")
-        options = {"token": token} if token and is_libsql(name) and not has_secret(name) else {}
-        return StateBackendFactory.create("database", url=name, **options)
-    path = Path(name)
-    try:
-        if (path / PROJECT_FILE).exists():
-            settings = load_settings(path)
-            return StateBackendFactory.create(settings.backend, **settings.options)
-        if (path / "run_state" / "store.json").exists():
-            return StateBackendFactory.create("file", base_path=path)
-        if path.is_file():
-            with path.open("rb") as file:
-                if file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC:
-                    return StateBackendFactory.create("database", db_path=path)
-    except OSError as error:
-        raise ConfigurationError(f"cannot look at {name}: {error.strerror}", hint=HINT) from error
-    raise ConfigurationError(f"{name} is neither a project nor a store", hint=HINT)
+    return dict(expanded(options_of(given), os.environ, Path(f"--option{side}")))
 
 
 @contextmanager

@@ -73,10 +73,7 @@ def dump_stream(stream: BinaryIO, where: str = "standard input") -> Iterator[Dum
             shutil.copyfileobj(stream, spool)
             spool.flush()
         except OSError as error:
-            raise TransferError(
-                f"cannot keep {where} in {tempfile.gettempdir()}: {error.strerror or error}",
-                hint="Set TMPDIR to a directory with more space, or import from a file.",
-            ) from error
+            raise unkept(where, error) from error
         yield Dump(spool, where)
 
 
@@ -227,6 +224,14 @@ class DumpReader:
             f"{self._where} is not an export of a Seeknal store",
             hint="Make one with `seeknal state export`. Of the published platform's state, name the directory.",
         )
+
+
+def unkept(where: str, error: OSError) -> TransferError:
+    """Return the error of an export that does not fit where temporary files are."""
+    return TransferError(
+        f"cannot keep {where} in {tempfile.gettempdir()}: {error.strerror or error}",
+        hint="Set TMPDIR to a directory with more space.",
+    )
 
 
 def _unreadable(where: str, error: OSError) -> TransferError:
