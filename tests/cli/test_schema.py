@@ -60,7 +60,8 @@ def test_a_store_in_a_file_has_a_schema_too(project, tmp_path, capsys):
     assert not (tmp_path / "s.db").exists()
     assert main(["state", "list"]) == 0
     capsys.readouterr()
-    assert asked(capsys)["found"] == 1
+    found = asked(capsys)
+    assert found["found"] == found["wanted"]
     assert main(["state", "schema", "--sql"]) == 0
     assert "CREATE TABLE IF NOT EXISTS mine_runs" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""``seeknal state schema``: how a store's schema stands, and the SQL that makes it."""
+"""``seeknal state schema``: how a store's schema stands, and the SQL that makes it or brings it up to date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seeknal.errors import ConfigurationError
 
 
 def schema(
-    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL that makes a new store, for a DBA.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL that makes or upgrades a store, for a DBA.")] = False,
     project_path: ProjectPath = Path(),
     backend: Backend = None,
     database_url: DatabaseUrl = None,
