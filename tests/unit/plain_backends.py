@@ -1,6 +1,6 @@
 """Backends of a third party, written through the plain verbs: the example's, over dictionaries and over a JSON file.
 
-This file is also a project's own package: the tests of the command name it in an entry point.
+The tests of the command name this file in the entry point of a package.
 """
 
 import importlib.util
@@ -66,8 +66,8 @@ class JsonBackend(custom.CustomBackend):
     """State in one JSON file; one process at a time.
 
     Args:
-        path: The file.
+        base_path: The file.
     """
 
-    def __init__(self, path, *, clock=None):
-        super().__init__(store=JsonStore(path), clock=clock)
+    def __init__(self, base_path, *, clock=None):
+        super().__init__(store=JsonStore(base_path), clock=clock)

@@ -8,11 +8,21 @@ from datetime import UTC, datetime
 import pytest
 from tests.unit.plain_backends import JsonBackend, custom
 
-from seeknal.errors import CapabilityError, LeaseLostError, LockHeldError, SupersededError, TransferError
+from seeknal.errors import (
+    BackendUnavailableError,
+    CapabilityError,
+    LeaseLostError,
+    LockHeldError,
+    SupersededError,
+    TransferError,
+)
+from seeknal.model.records import NodeState
 from seeknal.state.backend import StateBackend, create_state_backend
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.migration.ends import KEY
-from seeknal.state.migration.portable import move_portably
+from seeknal.state.migration.portable import is_plain, move_portably
+from seeknal.state.migration.portable_order import WritingOrder
+from seeknal.state.migration.portable_planning import cautions, plan_portably
 from seeknal.state.migration.portable_reading import Unplaced, reading_of
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import digest_of, records
@@ -105,10 +115,8 @@ def test_over_to_plain_verbs_and_back(ours, plain, rows):
     before, store_id = content(ours), ours.read_store().store_id
     report = moved(ours, plain, batch_rows=rows)
     assert content(plain) == before
-    assert (report.counts.runs, report.counts.node_states, report.counts.intervals, report.counts.partitions) == (
-        *(4, 16),
-        *(5, 5),
-    )
+    counts = report.counts
+    assert (counts.runs, counts.node_states, counts.intervals, counts.partitions) == (4, 16, 5, 5)
     assert report.store_id == ""
     assert plain.list_locks() == []
     assert plain.get_latest_node_state("load").run_id == "b"
@@ -122,6 +130,7 @@ def test_over_to_plain_verbs_and_back(ours, plain, rows):
     assert digest_of(ours) == report.digest == digest
     assert report.store_id == store_id
     assert ours.read_store().superseded_by is None
+    assert [(each.action, each.detail["digest"]) for each in ours.list_changes()] == [("migrate", digest)]
     ours.create_run("goes on")
 
 
@@ -383,3 +392,57 @@ def test_a_target_that_forgets_which_state_is_the_newest_is_found_out(source):
 
 def test_the_example_has_nothing_of_a_store_of_records(target):
     assert not isinstance(target, RecordStateBackend)
+
+
+def planned(source, target, **given):
+    where = {"source_where": "here", "target_where": "there", "target_class": type(target)}
+    return plan_portably(source, None if is_plain(type(target)) else target, **where | given)
+
+
+def test_a_preview_counts_what_is_moved_and_changes_nothing(source, target, ours_in_memory):
+    before = content(source)
+    plan = planned(source, target)
+    assert (plan.refused, plan.is_held, content(source), content(target)[0]) == ([], False, before, [])
+    assert plan.seconds > 0
+    report = moved(source, target)
+    assert (report.counts, report.bytes) == (plan.counts, plan.bytes)
+    plan = planned(target, ours_in_memory)
+    report = moved(target, ours_in_memory)
+    assert (report.counts, report.bytes, plan.refused) == (plan.counts, plan.bytes, [])
+
+
+def test_a_preview_tells_what_would_refuse(source, target, ours_in_memory):
+    class Older(custom.CustomBackend):
+        list_worked_nodes = StateBackend.list_worked_nodes
+
+    assert "does not tell which nodes" in planned(source, target, target_class=Older).refused[0]
+    ours_in_memory.create_run("mine")
+    assert planned(target, ours_in_memory).refused == ["the target already holds another state"]
+    source.acquire_lock("b")
+    plan = planned(source, target)
+    assert (len(plan.refused), plan.is_held) == (1, True)
+    source.release_lock("b")
+    source.write_successor(source.read_store().store_id, "elsewhere")
+    assert "superseded" in planned(source, target).refused[0]
+
+
+def test_what_cannot_be_done_is_said_in_words():
+    def told(source, target):
+        return cautions(source, target, source_where="here", target_where="there")
+
+    plain, ours = custom.CustomBackend, MemoryStateBackend
+    assert told(ours, ours) == []
+    first, second = told(plain, plain)
+    assert (first[:25], second[:23]) == ("here cannot refuse writes", "there counts for itself")
+    assert (len(told(plain, ours)), len(told(ours, plain))) == (1, 1)
+
+
+def test_node_states_come_in_the_order_of_their_sequences_and_a_full_disk_is_told():
+    with WritingOrder() as order:
+        for sequence in (5, 2**62, 1, 5, 3):
+            order.add(NodeState(run_id="r", node_id="größe", sequence=sequence))
+        assert [state.sequence for state in order] == [1, 3, 5, 5, 2**62]
+        order._file.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(BackendUnavailableError, match="cannot be sorted on disk"):
+            for _ in range(99):
+                order.add(NodeState(run_id="r", node_id="n", error_message="x" * 1000))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +13,12 @@ from seeknal.cli import published
 from seeknal.cli.options import DatabaseUrl, Debug, Option, Output, ProjectPath, Quiet, options_of
 from seeknal.cli.output import Format, Printer, sized
 from seeknal.cli.progress import progress
-from seeknal.cli.stores import looked_at, movable
-from seeknal.errors import ConfigurationError
+from seeknal.cli.stores import looked_at
+from seeknal.errors import CapabilityError, ConfigurationError
 
 if TYPE_CHECKING:
+    from seeknal.state.contract import StateBackend
+    from seeknal.state.migration.moving import MoveReport
     from seeknal.state.migration.planning import MovePlan
     from seeknal.state.record_backend import RecordStateBackend
     from seeknal.state.settings import StateSettings
@@ -40,12 +42,14 @@ def migrate_state(
 
     Both stores refuse writes meanwhile. Everything is copied, compared, and only then does the project change. The
     old store stays as it is, refuses writes, and `seeknal state rollback` goes back to it. After an error both are as
-    they were; after a kill the same command goes on.
+    they were; after a kill the same command goes on. A backend of a third party that cannot refuse writes is moved
+    too, and it is said what to take care of.
     """
-    from seeknal.state.migration.moving import move
     from seeknal.state.migration.planning import check_source
     from seeknal.state.migration.record import begun, finish, record_of
-    from seeknal.state.settings import load_settings, read_project
+    from seeknal.state.record_backend import RecordStateBackend
+    from seeknal.state.registry import StateBackendFactory
+    from seeknal.state.settings import load_settings, open_settings, read_project
 
     printer = Printer(output, quiet=quiet)
     source = load_settings(project_path)
@@ -67,32 +71,34 @@ def migrate_state(
         published.preview(printer, taken, source, target)
         return
     with ExitStack() as stack:
-        ours = stack.enter_context(movable(source))
+        ours = stack.enter_context(open_settings(source))
+        theirs_class = StateBackendFactory.find(target.backend)
+        if merge and not (isinstance(ours, RecordStateBackend) and issubclass(theirs_class, RecordStateBackend)):
+            raise CapabilityError(
+                f"{source.where} cannot be merged into {target.where}: one of them counts its records by itself",
+                hint="Move it into an empty store, without --merge.",
+            )
         aside = published.in_the_way(target, ours.list_runs())
         if dry_run:
-            theirs = None if aside is not None else looked_at(stack, target)
+            is_seen = aside is None and issubclass(theirs_class, RecordStateBackend)
+            found = looked_at(stack, target) if is_seen else None
             with progress(printer) as tell:
-                plan = _planned(ours, theirs, target, tell, is_merge=merge)
+                plan = _planned(ours, found, theirs_class, source, target, tell, is_merge=merge)
+            _caution(printer, type(ours), theirs_class, source, target)
             _show_plan(printer, source, target, plan, published.moved(aside))
             return
         put_back = stack.enter_context(ExitStack())
-        check_source(ours, target.where)  # before the target is opened, which would create it
+        if isinstance(ours, RecordStateBackend):
+            check_source(ours, target.where)  # before the target is opened, which would create it
         if aside is not None:
             put_back.callback(published.set_aside(aside))
-        theirs = stack.enter_context(movable(target))
+        theirs = stack.enter_context(open_settings(target))
         stack.enter_context(begun(source.project_path, record))
         with progress(printer) as tell:
-            report = move(
-                ours,
-                theirs,
-                source_where=source.where,
-                target_where=target.where,
-                is_merge=merge,
-                on_progress=tell,
-                on_switch=switch,
-            )
+            report = _moved(ours, theirs, source, target, tell, switch, is_merge=merge)
         put_back.pop_all()
     _show_report(printer, source, target, report)
+    _caution(printer, type(ours), theirs_class, source, target)
     if source.decided_by == "environment":
         printer.note("the environment still names the old store: change SEEKNAL_STATE_BACKEND, SEEKNAL_DATABASE_URL")
     elif record.needs_url or TO_ENVIRONMENT in str(read_project(source.project_path).get("database_url")):
@@ -100,18 +106,60 @@ def migrate_state(
 
 
 def _planned(
-    ours: RecordStateBackend, theirs: RecordStateBackend | None, target: StateSettings, tell: Any, *, is_merge: bool
+    ours: StateBackend,
+    theirs: RecordStateBackend | None,
+    theirs_class: type[StateBackend],
+    source: StateSettings,
+    target: StateSettings,
+    tell: Any,
+    *,
+    is_merge: bool,
 ) -> MovePlan:
     from seeknal.state.migration.planning import plan_move
+    from seeknal.state.migration.portable_planning import plan_portably
+    from seeknal.state.record_backend import RecordStateBackend
 
-    return plan_move(
-        ours,
-        theirs,
-        target_where=target.where,
-        kind=_kind_of(target),
-        is_merge=is_merge,
-        told=lambda done: tell("counting", done, 0),
-    )
+    def told(done: int) -> None:
+        tell("counting", done, 0)
+
+    where: dict[str, Any] = {"target_where": target.where, "told": told}
+    if isinstance(ours, RecordStateBackend) and issubclass(theirs_class, RecordStateBackend):
+        return plan_move(ours, theirs, kind=_kind_of(target), is_merge=is_merge, **where)
+    return plan_portably(ours, theirs, target_class=theirs_class, source_where=source.where, **where)
+
+
+def _moved(
+    ours: StateBackend,
+    theirs: StateBackend,
+    source: StateSettings,
+    target: StateSettings,
+    tell: Any,
+    switch: Callable[[str], None],
+    *,
+    is_merge: bool,
+) -> MoveReport:
+    from seeknal.state.migration.moving import move
+    from seeknal.state.migration.portable import move_portably
+    from seeknal.state.record_backend import RecordStateBackend
+
+    given: dict[str, Any] = {"source_where": source.where, "target_where": target.where}
+    given |= {"on_progress": tell, "on_switch": switch}
+    if isinstance(ours, RecordStateBackend) and isinstance(theirs, RecordStateBackend):
+        return move(ours, theirs, is_merge=is_merge, **given)
+    return move_portably(ours, theirs, **given)
+
+
+def _caution(
+    printer: Printer,
+    ours: type[StateBackend],
+    theirs: type[StateBackend],
+    source: StateSettings,
+    target: StateSettings,
+) -> None:
+    from seeknal.state.migration.portable_planning import cautions
+
+    for caution in cautions(ours, theirs, source_where=source.where, target_where=target.where):
+        printer.note(caution)
 
 
 def _kind_of(target: StateSettings) -> str:
@@ -140,7 +188,7 @@ def _show_report(printer: Printer, source: StateSettings, target: StateSettings,
     result = {"from": source.where, "to": target.where, "dry_run": False, "counts": report.counts}
     facts = [("size", sized(report.bytes)), ("sha256", report.digest)] if report.digest else []
     printer.thing(
-        {**result, "bytes": report.bytes, "digest": report.digest, "store_id": report.store_id},
+        {**result, "bytes": report.bytes, "digest": report.digest, "store_id": report.store_id or None},
         [("from", source.where), ("to", target.where), *_counted(report.counts), *facts],
     )
     if not report.digest:

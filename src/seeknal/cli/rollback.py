@@ -11,12 +11,11 @@ import typer
 from seeknal.cli.migrate import DryRun
 from seeknal.cli.options import Backend, Debug, Output, ProjectPath, Quiet
 from seeknal.cli.output import Format, Printer
-from seeknal.cli.stores import movable
 from seeknal.errors import TransferError
 
 if TYPE_CHECKING:
+    from seeknal.state.contract import StateBackend
     from seeknal.state.migration.record import MigrationRecord
-    from seeknal.state.record_backend import RecordStateBackend
     from seeknal.state.settings import StateSettings
 
 
@@ -38,7 +37,7 @@ def rollback(
     migration that was killed is undone in the same way.
     """
     from seeknal.state.migration.record import former_url, read_record
-    from seeknal.state.settings import load_settings
+    from seeknal.state.settings import load_settings, open_settings
 
     printer = Printer(output, quiet=quiet)
     current = load_settings(project_path)
@@ -50,29 +49,31 @@ def rollback(
         options=record.settings.get("state_options") or {},
     )
     with ExitStack() as stack:
-        theirs = stack.enter_context(movable(old))
+        theirs = stack.enter_context(open_settings(old))
         if (old.backend, old.options) == (current.backend, current.options):
             _undo_unfinished(printer, theirs, old, record, dry_run=dry_run)
             return
-        ours = stack.enter_context(movable(current))
+        ours = stack.enter_context(open_settings(current))
         _go_back(printer, current, ours, old, theirs, record, dry_run=dry_run, discard=discard)
     if not dry_run and current.decided_by == "environment":
         printer.note("the environment still names the new store: change SEEKNAL_STATE_BACKEND, SEEKNAL_DATABASE_URL")
 
 
 def _undo_unfinished(
-    printer: Printer, theirs: RecordStateBackend, old: StateSettings, record: MigrationRecord, *, dry_run: bool
+    printer: Printer, theirs: StateBackend, old: StateSettings, record: MigrationRecord, *, dry_run: bool
 ) -> None:
     """Let a store take writes again that a migration was killed in, before the project named another one."""
     from seeknal.state.migration.moving import wait_for_dead_move
     from seeknal.state.migration.record import keep_record
+    from seeknal.state.record_backend import RecordStateBackend
 
-    info = theirs.read_store()
-    if record.digest is not None and info.superseded_by is None:
+    info = theirs.read_store() if isinstance(theirs, RecordStateBackend) else None
+    is_marked = info is not None and info.superseded_by is not None
+    if record.digest is not None and not is_marked:
         raise TransferError(f"{old.where} is current already", hint="There is nothing to go back to.")
     wait_for_dead_move(theirs)
     if not dry_run:
-        if info.superseded_by is not None:
+        if isinstance(theirs, RecordStateBackend) and info is not None and is_marked:
             theirs.write_successor(info.store_id, None)
         keep_record(old.project_path, record.previous)
     _show(printer, record.to, old.where, [], dry_run=dry_run)
@@ -83,23 +84,30 @@ def _undo_unfinished(
 def _go_back(
     printer: Printer,
     current: StateSettings,
-    ours: RecordStateBackend,
+    ours: StateBackend,
     old: StateSettings,
-    theirs: RecordStateBackend,
+    theirs: StateBackend,
     record: MigrationRecord,
     *,
     dry_run: bool,
     discard: bool,
 ) -> None:
+    from seeknal.state.migration.portable import is_plain, view_of
     from seeknal.state.migration.record import KEYS, keep_record
     from seeknal.state.migration.returning import swap_back, written_since
+    from seeknal.state.record_backend import RecordStateBackend
     from seeknal.state.settings import edit_project
 
-    if not record.is_merge and ours.read_store().store_id != theirs.read_store().store_id:
+    if isinstance(ours, RecordStateBackend) and isinstance(theirs, RecordStateBackend):
+        is_copy = record.is_merge or ours.read_store().store_id == theirs.read_store().store_id
+    else:
+        is_copy = current.where == record.to
+    if not is_copy:
         raise TransferError(
             f"{current.where} is not a copy of {old.where}", hint="Check what the project and environment name."
         )
-    written = written_since(ours, theirs, digest=record.digest, is_merge=record.is_merge)
+    new, former = (view_of(store, type(ours)) for store in (ours, theirs))
+    written = written_since(new, former, digest=record.digest, is_merge=record.is_merge)
     if dry_run or not written or discard:
         if not dry_run:
             swap_back(
@@ -112,6 +120,8 @@ def _go_back(
             )
             keep_record(current.project_path, record.previous)
         _show(printer, current.where, old.where, written, dry_run=dry_run)
+        if is_plain(type(ours)):
+            printer.note(f"{current.where} cannot refuse writes: stop its writers")
         if record.is_merge:
             printer.note(f"the runs that were merged stay in {current.where} too")
         return

@@ -10,23 +10,6 @@ if TYPE_CHECKING:
     from seeknal.state.settings import StateSettings
 
 
-def movable(settings: StateSettings) -> RecordStateBackend:
-    """Return an open store that can be moved.
-
-    Raises:
-        CapabilityError: It was not built on `RecordStateBackend`.
-    """
-    from seeknal.state.settings import open_settings
-    from seeknal.state.transfer import record_store
-
-    backend = open_settings(settings)
-    try:
-        return record_store(backend)
-    except BaseException:
-        backend.close()
-        raise
-
-
 def looked_at(stack: ExitStack, settings: StateSettings) -> RecordStateBackend | None:
     """Return a store, open for the time of ``stack``, if there is one to look at without making or changing it."""
     from seeknal.state.registry import StateBackendFactory

@@ -53,6 +53,13 @@ class Reading(Protocol):
         """Return the completed partitions of a node, sorted by the bytes of their keys."""
 
 
+class Lookup(Reading, Protocol):
+    """What a copy reads of a store, and single runs."""
+
+    def read_run(self, run_id: str) -> RunState | None:
+        """Return a run, or ``None``."""
+
+
 class Ledger:
     """Digests and counts what is read of a store, in the order and the bytes of `seeknal.state.transfer.digest_of`.
 

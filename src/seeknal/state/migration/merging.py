@@ -16,7 +16,7 @@ from seeknal.errors import TransferError
 from seeknal.model.intervals import Interval, gaps
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, PartitionCompleted, PartitionRestated
-from seeknal.state.migration.copying import Ledger
+from seeknal.state.migration.copying import Ledger, Lookup
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import is_being_filled
@@ -51,7 +51,7 @@ def merge_problem(source: RecordStateBackend, target: RecordStateBackend) -> str
     return ""
 
 
-def holds(target: RecordStateBackend, run: RunState, nodes: dict[str, NodeState], *, is_part: bool = False) -> bool:
+def holds(target: Lookup, run: RunState, nodes: dict[str, NodeState], *, is_part: bool = False) -> bool:
     """Return whether a store has a run as it is, but for its place in the order.
 
     Args:

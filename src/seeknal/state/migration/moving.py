@@ -130,15 +130,17 @@ def move(
         carry(source, target, mark)
         leaving.leave(target_where)
         filling.open()
-        if keeps_log(target):
-            target.log_change(
-                "merge" if is_merge else "migrate",
-                reason=f"from {source_where} to {target_where}",
-                detail={"from": source_where, "to": target_where, "digest": ledger.digest},
-            )
+        log_move(target, "merge" if is_merge else "migrate", source_where, target_where, ledger.digest)
         if on_switch is not None:
             on_switch(ledger.digest)
     return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=filling.store_id)
+
+
+def log_move(target: RecordStateBackend, action: str, source_where: str, target_where: str, digest: str) -> None:
+    """Write into the log of a target, if it keeps one, what was moved into it."""
+    if keeps_log(target):
+        detail = {"from": source_where, "to": target_where, "digest": digest}
+        target.log_change(action, reason=f"from {source_where} to {target_where}", detail=detail)
 
 
 def _is_done(source: RecordStateBackend, target: RecordStateBackend, target_where: str, *, is_merge: bool) -> bool:

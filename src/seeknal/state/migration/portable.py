@@ -18,7 +18,7 @@ from seeknal.model.records import NodeState
 from seeknal.model.status import NodeStatus
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease
-from seeknal.state.migration.copying import Copy, Ledger, Reading
+from seeknal.state.migration.copying import Copy, Ledger, Lookup, Reading
 from seeknal.state.migration.ends import KEY
 from seeknal.state.migration.moving import (
     TTL_MS,
@@ -27,25 +27,26 @@ from seeknal.state.migration.moving import (
     attempt,
     claimed_source,
     claimed_target,
+    log_move,
     put_back,
     refuse_others,
     silent,
     wait_for_dead_move,
 )
-from seeknal.state.migration.portable_reading import Lookup, Unplaced, reading_of
+from seeknal.state.migration.portable_reading import Unplaced, reading_of
 from seeknal.state.migration.portable_writing import Rewriting
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import filling_mark, is_being_filled, moving_mark
 from seeknal.state.transfer import BATCH_ROWS, Counts, records
 
 
-def is_plain(store: StateBackend) -> bool:
-    """Return whether a store is written through the verbs of the contract alone."""
-    return not isinstance(store, RecordStateBackend)
+def is_plain(kind: type[StateBackend]) -> bool:
+    """Return whether the stores of a class are written through the verbs of the contract alone."""
+    return not issubclass(kind, RecordStateBackend)
 
 
-def view_of(store: StateBackend, target: StateBackend) -> Lookup:
-    """Return what reads of a store that which a move to ``target`` carries along."""
+def view_of(store: StateBackend, target: type[StateBackend]) -> Lookup:
+    """Return what reads of a store that which a move to a store of the class ``target`` carries along."""
     return Unplaced(reading_of(store)) if is_plain(target) else reading_of(store)
 
 
@@ -83,18 +84,18 @@ def move_portably(
     """
     by = attempt(source)
     store_id = target.read_store().store_id if isinstance(target, RecordStateBackend) else ""
-    if _is_done(source, target, target_where):
+    if is_done(source, target, target_where):
         if on_switch is not None:
             on_switch("")
         return MoveReport(counts=Counts(), bytes=0, digest="", store_id=store_id)
-    ours = view_of(source, target)
+    ours = view_of(source, type(target))
     with ExitStack() as stack:
         leave = stack.enter_context(_source_end(source, ours, target_where, by))
         end = stack.enter_context(_target_end(target, reading_of(source), source_where, by, batch_rows))
         ledger = Ledger(lambda done: on_progress("copying", done, max(done, total)))
         check = Ledger(lambda done: on_progress("verifying", done, max(done, ledger.counts.total)))
         end.fill(reading_of(source), ledger)
-        nodes = _read_through(view_of(target, target), check)
+        nodes = _read_through(view_of(target, type(target)), check)
         if check.digest != ledger.digest:
             raise _unequal("the copy is not equal to the source")
         _check_newest(source, target, nodes)
@@ -102,6 +103,8 @@ def move_portably(
             before_switch()
         leave(ledger.digest)
         end.open()
+        if isinstance(target, RecordStateBackend):
+            log_move(target, "migrate", source_where, target_where, ledger.digest)
         if on_switch is not None:
             on_switch(ledger.digest)
     return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=store_id)
@@ -157,7 +160,7 @@ def _target_end(target: StateBackend, source: Lookup, source_where: str, by: str
         with claim as filling:
             yield _TargetEnd(Copy(target, mark=mark, undo=filling.undo, rows=rows).make_equal, filling.open)
         return
-    check_offers(target)
+    check_offers(type(target))
     with _locked(target) as lease:
         writing = Rewriting(target, lease, rows=rows)
         found = writing.difference(source)
@@ -189,18 +192,21 @@ def record_target_problem(target: RecordStateBackend, source_where: str, mark: s
     return "the target already holds another state"
 
 
-def check_offers(target: StateBackend) -> None:
-    """Raise unless a state can be written through the verbs of this target.
+def check_offers(kind: type[StateBackend]) -> None:
+    """Raise unless a state can be written through the verbs of the stores of a class.
 
     Raises:
         CapabilityError: Something is missing.
     """
-    target.list_worked_nodes()
-    known = inspect.signature(target.add_completed_partition).parameters
-    takes_any = any(each.kind is each.VAR_KEYWORD for each in known.values())
-    if "completed_at" not in known and not takes_any:
+    if kind.list_worked_nodes is StateBackend.list_worked_nodes:
         raise CapabilityError(
-            f"a {type(target).__name__} does not keep when a partition was completed",
+            f"a {kind.__name__} does not tell which nodes have completed work",
+            hint="Whoever maintains that backend has to write its list_worked_nodes().",
+        )
+    known = inspect.signature(kind.add_completed_partition).parameters
+    if "completed_at" not in known and all(each.kind is not each.VAR_KEYWORD for each in known.values()):
+        raise CapabilityError(
+            f"a {kind.__name__} does not keep when a partition was completed",
             hint="Whoever maintains that backend has to let add_completed_partition() take completed_at.",
         )
 
@@ -218,7 +224,7 @@ def _locked(store: StateBackend) -> Iterator[Lease]:
         yield lease
 
 
-def _is_done(source: StateBackend, target: StateBackend, target_where: str) -> bool:
+def is_done(source: StateBackend, target: StateBackend, target_where: str) -> bool:
     """Return whether the state is in the target already, and only the project does not know yet.
 
     A move between two stores that cannot be marked is done again instead.
@@ -230,8 +236,8 @@ def _is_done(source: StateBackend, target: StateBackend, target_where: str) -> b
     if not is_left or not target.list_runs(limit=1):
         return False
     ours, theirs = Ledger(lambda _: None), Ledger(lambda _: None)
-    _read_through(view_of(source, target), ours)
-    _read_through(view_of(target, target), theirs)
+    _read_through(view_of(source, type(target)), ours)
+    _read_through(view_of(target, type(target)), theirs)
     return ours.digest == theirs.digest
 
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from seeknal.errors import CapabilityError, TransferError
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.state.contract import StateBackend
-from seeknal.state.migration.copying import Reading
+from seeknal.state.migration.copying import Lookup
 from seeknal.state.record_backend import RecordStateBackend
 
 R = TypeVar("R", RunState, NodeState)
-
-
-class Lookup(Reading, Protocol):
-    """What a copy reads of a store, and single runs."""
-
-    def read_run(self, run_id: str) -> RunState | None:
-        """Return a run, or ``None``."""
 
 
 def reading_of(store: StateBackend) -> Lookup:

@@ -18,9 +18,9 @@ from seeknal.model.records import CompletedInterval, PartitionState, RunState
 from seeknal.model.status import RunStatus
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease
-from seeknal.state.migration.copying import BATCH_BYTES, Ledger
+from seeknal.state.migration.copying import BATCH_BYTES, Ledger, Lookup
 from seeknal.state.migration.portable_order import WritingOrder
-from seeknal.state.migration.portable_reading import Lookup, PlainReading, Unplaced, unplaced
+from seeknal.state.migration.portable_reading import PlainReading, Unplaced, unplaced
 from seeknal.state.transfer import BATCH_ROWS
 
 

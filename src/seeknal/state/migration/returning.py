@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from seeknal.state.contract import StateBackend
 from seeknal.state.lease import held
 from seeknal.state.migration.carrying import carry, keeps_log
+from seeknal.state.migration.copying import Lookup
 from seeknal.state.migration.ends import Leaving
 from seeknal.state.migration.merging import holds
 from seeknal.state.record_backend import RecordStateBackend
@@ -16,9 +18,7 @@ OTHER = "completed work, or deleted runs"
 """What was written since and is no run that stands."""
 
 
-def written_since(
-    new: RecordStateBackend, old: RecordStateBackend, *, digest: str | None, is_merge: bool = False
-) -> list[str]:
+def written_since(new: Lookup, old: Lookup, *, digest: str | None, is_merge: bool = False) -> list[str]:
     """Name the runs of the new store that the old one does not hold equally, or `OTHER`.
 
     Args:
@@ -40,8 +40,8 @@ def written_since(
 
 
 def swap_back(
-    new: RecordStateBackend,
-    old: RecordStateBackend,
+    new: StateBackend,
+    old: StateBackend,
     *,
     new_where: str,
     old_where: str,
@@ -49,6 +49,8 @@ def swap_back(
     on_switch: Callable[[], None],
 ) -> None:
     """Let the old store take writes again, and the new one refuse them; safe to repeat after a kill.
+
+    One that is written through the verbs of the contract alone took writes all the time, and cannot refuse them.
 
     Args:
         new: The store that the state moved to; it goes on as it is after a merge.
@@ -62,24 +64,32 @@ def swap_back(
         LockHeldError: Somebody is at work in the new store.
         SeeknalError: As the writes of both; they are as they were found.
     """
-    info = old.read_store()
     with ExitStack() as undo:
         if not is_merge:
             _refuse_locks(new)
-            if new.read_store().superseded_by != old_where:
-                leaving = Leaving(new, old_where)
-                undo.callback(leaving.put_back)
-                leaving.begin()
-                _refuse_locks(new)
-        carry(new, old, info.superseded_by)
-        undo.callback(old.write_successor, info.store_id, info.superseded_by)
-        old.write_successor(info.store_id, None)
-        if keeps_log(old):
-            old.log_change("rollback", detail={"from": new_where, "to": old_where})
+            if isinstance(new, RecordStateBackend):
+                _close(new, old_where, undo)
+        if isinstance(old, RecordStateBackend):
+            info = old.read_store()
+            if isinstance(new, RecordStateBackend):
+                carry(new, old, info.superseded_by)
+            undo.callback(old.write_successor, info.store_id, info.superseded_by)
+            old.write_successor(info.store_id, None)
+            if keeps_log(old):
+                old.log_change("rollback", detail={"from": new_where, "to": old_where})
         on_switch()
         undo.pop_all()
 
 
-def _refuse_locks(store: RecordStateBackend) -> None:
+def _close(new: RecordStateBackend, old_where: str, undo: ExitStack) -> None:
+    """Let a store refuse writes, and ``undo`` take that back."""
+    if new.read_store().superseded_by != old_where:
+        leaving = Leaving(new, old_where)
+        undo.callback(leaving.put_back)
+        leaving.begin()
+        _refuse_locks(new)
+
+
+def _refuse_locks(store: StateBackend) -> None:
     for lock in store.list_locks():
         raise held(lock.run_id, lock.node_id, lock)
