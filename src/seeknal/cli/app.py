@@ -20,6 +20,7 @@ from typer.exceptions import Abort, TyperException
 
 from seeknal import __version__
 from seeknal.cli import (
+    backup,
     check,
     cleanup,
     diff,
@@ -86,6 +87,9 @@ state_app.command("log")(log.log)
 state_app.command("adopt")(published.adopt)
 state_app.command("export")(dump.export_state)
 state_app.command("import")(dump.import_state)
+state_app.add_typer(backup.backup_app)
+state_app.command("backups")(backup.list_backups)
+state_app.command("restore")(backup.restore)
 state_app.command("rollback")(rollback.rollback)
 state_app.command("schema")(schema.schema)
 state_app.command("doctor")(doctor.doctor)

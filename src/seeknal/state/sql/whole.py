@@ -190,7 +190,7 @@ class _Side:
             return [
                 *(Step(statement_of(each), {}) for each in fencing),
                 *(Step(statement_of(each), {"least": self._highest // SPAN + 1}) for each in raising),
-                *([receipts.leave_step(op_id)] if op_id else []),
+                *([receipts.leave_step(op_id)] if dialect.is_shared else []),
                 leases.hold_step(lease, self._clock),
                 Step(ALONE, {"of_owner": lease.owner, **leases.measured(self._clock)}, self._not_alone(lease)),
                 *(Step(_emptied(name), {}) for name in reversed(CONTENT)),

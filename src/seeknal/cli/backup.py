@@ -1,0 +1,217 @@
+"""``seeknal state backup``, ``backups``, ``backup verify`` and ``restore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seeknal.cli.migrate import DryRun
+from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet
+from seeknal.cli.output import Format, Printer, sized
+from seeknal.cli.progress import progress
+
+if TYPE_CHECKING:
+    from seeknal.state.backup.generations import Generation
+    from seeknal.state.backup.restoring import RestorePlan
+    from seeknal.state.settings import StateSettings
+
+CORRUPT = 5
+"""The exit code where a backup is damaged."""
+
+COLUMNS = ("name", "created_at", "kind", "runs", "node_states", "size", "standing")
+
+From = Annotated[Path | None, typer.Option("--from", help="Where the backups are; target/backups of the project.")]
+
+backup_app = typer.Typer(name="backup", help="Back the state up while others write to it.", invoke_without_command=True)
+
+
+@backup_app.callback()
+def back_up_state(
+    context: typer.Context,
+    to: Annotated[Path | None, typer.Option("--to", help="Where to; target/backups of the project.")] = None,
+    keep: Annotated[int | None, typer.Option("--keep", help="Remove all but the newest so many.")] = None,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Back up the state as of one instant, while others write to it."""
+    if context.invoked_subcommand is not None:
+        return
+    from seeknal.state.backup.making import back_up, check_keep, remove_older
+    from seeknal.state.settings import load_settings, open_settings
+    from seeknal.state.transfer import record_store
+
+    printer = Printer(output, quiet=quiet)
+    if keep is not None:
+        check_keep(keep)
+    settings = load_settings(project_path, backend=backend, database_url=database_url)
+    directory = _directory(settings, to)
+    with open_settings(settings) as store, progress(printer) as tell:
+        made = back_up(record_store(store), directory, kind=settings.backend, on_progress=tell)
+    assert made.manifest is not None
+    removed = [] if keep is None else remove_older(directory, made.manifest.store_id, keep)
+    facts = {**_facts(made), "state_sha256": made.manifest.state_sha256, "path": str(made.path), "removed": removed}
+    lines = [("backup", made.name), ("of", settings.where), ("at", str(made.path)), *_counted(made.manifest.counts)]
+    printer.thing(facts, [*lines, ("size", sized(made.manifest.size)), ("sha256", made.manifest.state_sha256)])
+    for name in removed:
+        printer.note(f"removed {name}")
+
+
+@backup_app.command("verify")
+def verify_backup(
+    name: Annotated[str | None, typer.Argument(help="The backup, or latest; all of them when left out.")] = None,
+    directory: From = None,
+    project_path: ProjectPath = Path(),
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read all of a backup, or of every one, and find each byte as it was written.
+
+    Exits with 5 if one is damaged.
+    """
+    from seeknal.errors import CorruptStateError
+    from seeknal.state.backup.generations import Standing, find, generations
+    from seeknal.state.backup.verifying import verify
+    from seeknal.state.settings import load_settings
+
+    printer = Printer(output, quiet=quiet)
+    where = _directory(load_settings(project_path), directory)
+    rows = []
+    for each in generations(where) if name is None else [find(where, name)]:
+        standing, problem = each.standing, each.problem
+        if standing is not Standing.UNFINISHED:
+            try:
+                with progress(printer) as tell:
+                    verify(each.path, on_progress=tell)
+            except CorruptStateError as error:
+                standing, problem = Standing.DAMAGED, str(error)
+        rows.append({"name": each.name, "standing": standing, "problem": problem})
+    printer.rows(rows, ("name", "standing"), empty=f"no backups in {where}")
+    for row in rows:
+        if row["problem"]:
+            printer.note(row["problem"])
+    if any(row["standing"] is Standing.DAMAGED for row in rows):
+        raise typer.Exit(CORRUPT)
+
+
+def list_backups(
+    directory: From = None,
+    project_path: ProjectPath = Path(),
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """List the backups, the newest first."""
+    from seeknal.state.backup.generations import generations
+    from seeknal.state.settings import load_settings
+
+    printer = Printer(output, quiet=quiet)
+    where = _directory(load_settings(project_path), directory)
+    rows = [_facts(each) for each in generations(where)]
+    if output is Format.TABLE:
+        rows = [{**row, "size": "-" if row["bytes"] is None else sized(row["bytes"])} for row in rows]
+    printer.rows(rows, COLUMNS, empty=f"no backups in {where}")
+
+
+def restore(
+    name: Annotated[str, typer.Argument(help="The backup, or latest.")],
+    directory: From = None,
+    dry_run: DryRun = True,
+    no_backup: Annotated[
+        bool, typer.Option("--no-backup", help="Do not back up what is there, so that nothing can undo this.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take a backup of another store, too.")] = False,
+    project_path: ProjectPath = Path(),
+    backend: Backend = None,
+    database_url: DatabaseUrl = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Replace the state by a backup, in one step. A preview by default.
+
+    What is there now is backed up before. Others see the old state or the new one, and whoever changes what they have
+    read before is refused. After a kill, run the same again.
+    """
+    from seeknal.state.backup.generations import find
+    from seeknal.state.backup.restoring import plan_restore
+    from seeknal.state.backup.restoring import restore as restore_state
+    from seeknal.state.settings import load_settings, open_settings
+    from seeknal.state.transfer import record_store
+
+    printer = Printer(output, quiet=quiet)
+    settings = load_settings(project_path, backend=backend, database_url=database_url)
+    where = _directory(settings, directory)
+    with open_settings(settings) as opened:
+        store = record_store(opened)
+        ours = None if next(iter(store.list_runs(limit=1)), None) is None or force else store.read_store().store_id
+        found = find(where, name, ours)
+        with progress(printer) as tell:
+            if dry_run:
+                plan = plan_restore(store, found, is_forced=force, on_progress=tell)
+                _show_plan(printer, settings, plan)
+                return
+            report = restore_state(
+                store,
+                found,
+                kind=settings.backend,
+                is_forced=force,
+                undo_in=None if no_backup else where,
+                on_progress=tell,
+            )
+    lines = [("backup", report.backup), ("to", settings.where), *_counted(report.counts)]
+    facts = {"backup": report.backup, "to": settings.where, "dry_run": False, "counts": report.counts}
+    rest = {"state_sha256": report.state_sha256, "store_id": report.store_id, "undo": report.undo}
+    printer.thing({**facts, **rest}, [*lines, ("sha256", report.state_sha256)])
+    if report.undo is not None:
+        printer.note(f"to undo it: seeknal state restore {report.undo} --no-dry-run")
+
+
+def _show_plan(printer: Printer, settings: StateSettings, plan: RestorePlan) -> None:
+    changes = {name: getattr(plan, name) for name in ("lost_runs", "changed_runs", "returning_runs")}
+    facts = {"backup": plan.backup, "created_at": plan.created_at, "to": settings.where, "dry_run": True}
+    counts = {"present": plan.present, "counts": plan.counts}
+    pairs = zip(_counted(plan.present), _counted(plan.counts), strict=True)
+    lines = [("backup", plan.backup), ("created_at", plan.created_at), ("to", settings.where)]
+    lines += [(name, f"{now} now, {then} then") for (name, now), (_, then) in pairs]
+    lines += [(name.replace("_", " "), count) for name, count in changes.items()]
+    lines += [("refused", reason) for reason in plan.refused]
+    printer.thing({**facts, **counts, **changes, "refused": plan.refused}, lines)
+    if plan.refused:
+        printer.note("nothing was changed, and nothing would be: it is refused")
+        raise typer.Exit(3 if plan.is_held else 1)
+    printer.note("nothing was changed; run it again with --no-dry-run")
+
+
+def _directory(settings: StateSettings, named: Path | None) -> Path:
+    return settings.project_path / "target" / "backups" if named is None else named.absolute()
+
+
+def _facts(each: Generation) -> dict[str, Any]:
+    """Return what is known of a backup; nulls where it cannot be read."""
+    made = each.manifest
+    return {
+        "name": each.name,
+        "created_at": each.begun_at,
+        "store_id": made and made.store_id,
+        "kind": made and made.kind,
+        "runs": made and made.counts.runs,
+        "node_states": made and made.counts.node_states,
+        "intervals": made and made.counts.intervals,
+        "partitions": made and made.counts.partitions,
+        "bytes": made and made.size,
+        "standing": each.standing,
+        "before_restore_of": made and made.before_restore_of,
+        "problem": each.problem,
+    }
+
+
+def _counted(counts: Any) -> list[tuple[str, Any]]:
+    kinds = ("runs", "node_states", "intervals", "partitions")
+    return [(name.replace("_", " "), getattr(counts, name)) for name in kinds]

@@ -1,0 +1,250 @@
+"""Bring a backup back into the store that it is of, or into another one, so that nobody sees a half of it.
+
+All of it is read and found whole, what the store holds is backed up, the content is put together beside and compared,
+and then it takes the place of the old one in one step. A kill at any moment leaves the one or the other; what is left
+beside the store is removed by the next restore.
+
+It holds the lease of a move (`seeknal.state.migration.ends.KEY`), so that there is never more than one of either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from seeknal.errors import SeeknalError, TransferError
+from seeknal.model.records import NodeState, RunState
+from seeknal.state.backup.generations import PAYLOAD, Generation, Manifest
+from seeknal.state.backup.making import back_up
+from seeknal.state.backup.verifying import verify
+from seeknal.state.dump.format import ExportCounts, Tally
+from seeknal.state.dump.importing import ImportPlan, batches
+from seeknal.state.dump.reading import Dump, dump_file
+from seeknal.state.dump.writing import STEP_RECORDS, Progress, silent
+from seeknal.state.lease import Lease, held, this_host
+from seeknal.state.migration.ends import KEY
+from seeknal.state.migration.moving import TTL_MS, wait_for_dead_move
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.store_info import superseded
+from seeknal.state.whole import Reading, Record, records
+
+
+class RestorePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore would do.
+
+    Attributes:
+        backup: Its name.
+        created_at: When it was made.
+        counts: What the store would hold.
+        present: What it holds now.
+        lost_runs: Runs that are not in the backup: they were created since.
+        changed_runs: Runs that would be again what they were, or whose nodes would.
+        returning_runs: Runs of the backup that were deleted since.
+        refused: Why it would be refused; empty when it would not.
+        is_held: Whether that is because of locks.
+    """
+
+    backup: str
+    created_at: datetime
+    counts: ExportCounts
+    present: ExportCounts
+    lost_runs: int
+    changed_runs: int
+    returning_runs: int
+    refused: list[str]
+    is_held: bool
+
+
+class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore did; ``undo`` is the backup of what was there before, if one was made."""
+
+    backup: str
+    counts: ExportCounts
+    state_sha256: str
+    store_id: str
+    undo: str | None
+
+
+def plan_restore(
+    store: RecordStateBackend, generation: Generation, *, is_forced: bool = False, on_progress: Progress = silent
+) -> RestorePlan:
+    """Read a backup and what the store holds now, and say what a restore would change; writes nothing.
+
+    Args:
+        store: Where to, open.
+        generation: The backup.
+        is_forced: Whether it may be one of another store.
+        on_progress: Called now and then.
+
+    Raises:
+        CorruptStateError, SchemaVersionError, TransferError: As `verify`.
+    """
+    manifest, plan = verify(generation.path, on_progress=on_progress)
+    present = Tally()
+    lost = changed = returning = 0
+    with dump_file(generation.path / PAYLOAD) as dump, store.snapshot() as frozen:
+        for ours, theirs in _joined(_counted(frozen or store, present), dump.reading()):
+            lost += theirs is None
+            returning += ours is None
+            changed += None not in (ours, theirs) and ours != theirs
+    problems = list(_problems(store, manifest, is_forced=is_forced))
+    return RestorePlan(
+        backup=generation.name,
+        created_at=manifest.created_at,
+        counts=plan.counts,
+        present=present.counts,
+        lost_runs=lost,
+        changed_runs=changed,
+        returning_runs=returning,
+        refused=[str(problem) for problem in problems],
+        is_held=bool(store.list_locks()),
+    )
+
+
+def restore(
+    store: RecordStateBackend,
+    generation: Generation,
+    *,
+    kind: str,
+    is_forced: bool = False,
+    undo_in: Path | None = None,
+    on_progress: Progress = silent,
+) -> RestoreReport:
+    """Replace what a store holds by a backup. It keeps its identity, unless it is empty and not that of the backup.
+
+    Args:
+        store: Where to, open.
+        generation: The backup.
+        kind: What the manifest of the backup for undoing calls the store.
+        is_forced: Whether it may be one of another store.
+        undo_in: Where what the store holds is backed up before; ``None`` for nowhere. An empty store is not.
+        on_progress: Called now and then.
+
+    Raises:
+        CorruptStateError, SchemaVersionError: The backup is damaged, or newer than this program. Nothing was changed.
+        LockHeldError: Somebody holds a lock of the store, or moves or restores it. Nothing was changed.
+        SupersededError: The state moved away from this store. Nothing was changed.
+        TransferError: It is a backup of another store, or the disk or the server does not give back what was written.
+        CapabilityError: This kind of store cannot do so. Nothing was changed.
+        SeeknalError: As the side store (`seeknal.state.whole.SideStore`).
+    """
+    manifest, plan = verify(generation.path, on_progress=on_progress)
+    wait_for_dead_move(store)
+    _check(store, manifest, is_forced=is_forced)
+    with store.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS) as lease:
+        _check(store, manifest, is_forced=is_forced, lease=lease)
+        undo = None
+        if undo_in is not None and not _is_empty(store):
+            undo = back_up(store, undo_in, kind=kind, before_restore_of=generation.name, on_progress=on_progress).name
+        if _is_empty(store):
+            # First: after a kill at the end, the same restore again is then one of the store's own.
+            store.write_successor(manifest.store_id, None)
+        with dump_file(generation.path / PAYLOAD) as dump:
+            _replace(store, dump, plan, lease, on_progress)
+        if store.keeps_log:
+            store.add_to_log(plan.changes)
+            store.log_change("restore", detail={"backup": generation.name, "undo": undo})
+    return RestoreReport(
+        backup=generation.name,
+        counts=plan.counts,
+        state_sha256=plan.state_sha256,
+        store_id=store.read_store().store_id,
+        undo=undo,
+    )
+
+
+def _replace(store: RecordStateBackend, dump: Dump, plan: ImportPlan, lease: Lease, on_progress: Progress) -> None:
+    by = f"restored since {store.clock.now():%Y-%m-%dT%H:%M:%S.%fZ}, by process {os.getpid()} on {this_host()}"
+    total = plan.counts.total
+    with store.replacing(by) as side:
+        for batch, done in batches(dump, plan):
+            side.put(batch)
+            on_progress("restoring", done, total)
+        found = Tally()
+        for record in side.records():
+            found.line_of(record)
+            if found.records % STEP_RECORDS == 0:
+                on_progress("comparing", found.records, total)
+        if found.state_sha256 != plan.state_sha256:
+            raise TransferError(
+                "what was written beside the store is not what the backup holds",
+                hint="Nothing was changed. See what is wrong with the store with `seeknal state doctor`.",
+            )
+        side.swap(lease)
+
+
+def _check(store: RecordStateBackend, manifest: Manifest, *, is_forced: bool, lease: Lease | None = None) -> None:
+    for problem in _problems(store, manifest, is_forced=is_forced, lease=lease):
+        raise problem
+
+
+def _problems(
+    store: RecordStateBackend, manifest: Manifest, *, is_forced: bool, lease: Lease | None = None
+) -> Iterator[SeeknalError]:
+    """Yield what forbids a restore."""
+    info = store.read_store()
+    if info.superseded_by is not None:
+        yield superseded(info.superseded_by)
+    for lock in store.list_locks():
+        if lease is None or lock.owner != lease.owner:
+            yield held(lock.run_id, lock.node_id, lock)
+    if info.store_id != manifest.store_id and not is_forced and not _is_empty(store):
+        yield TransferError(
+            f"it is a backup of another store ({manifest.store_id}; this one is {info.store_id})",
+            hint="Restore it with --force if you want it in the place of what is here.",
+        )
+
+
+def _is_empty(store: RecordStateBackend) -> bool:
+    return next(records(store), None) is None
+
+
+# ---- what has changed since ----
+
+
+_Run = tuple[RunState, list[NodeState]]
+
+
+def _counted(reading: Reading, tally: Tally) -> Iterator[Record]:
+    for record in records(reading):
+        tally.line_of(record)
+        yield record
+
+
+def _runs(stream: Iterable[Record]) -> Iterator[_Run]:
+    """Yield each run with its nodes; all of the stream is read."""
+    run: RunState | None = None
+    nodes: list[NodeState] = []
+    for record in stream:
+        if isinstance(record, RunState):
+            if run is not None:
+                yield run, nodes
+            run, nodes = record, []
+        elif isinstance(record, NodeState):
+            nodes.append(record)
+    if run is not None:
+        yield run, nodes
+
+
+def _joined(ours: Iterable[Record], theirs: Iterable[Record]) -> Iterator[tuple[_Run | None, _Run | None]]:
+    """Yield the runs of two streams, both in creation order, side by side."""
+    left, right = _runs(ours), _runs(theirs)
+    a, b = next(left, None), next(right, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and _place(a) < _place(b)):
+            yield a, None
+            a = next(left, None)
+        elif a is None or _place(b) < _place(a):
+            yield None, b
+            b = next(right, None)
+        else:
+            yield a, b
+            a, b = next(left, None), next(right, None)
+
+
+def _place(run: _Run) -> tuple[int, bytes]:
+    return run[0].sequence, run[0].run_id.encode()

@@ -1,0 +1,179 @@
+"""A backup and a restore that are killed: nothing that only looks like a backup, and the old content or the new one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+
+import pytest
+from tests.conftest import KINDS
+
+from seeknal.state.backend import create_state_backend
+from seeknal.state.backup.generations import Standing, find, generations
+from seeknal.state.backup.making import back_up
+from seeknal.state.backup.restoring import restore
+from seeknal.state.backup.verifying import verify
+from seeknal.state.testing.crashes import commit_number, kill_at
+from seeknal.state.transfer import digest_of
+
+PROCESSES = multiprocessing.get_context("forkserver")
+POINTS = [("write", 1), ("write", 2), ("fsync", 1), ("fsync", 2), ("fsync-directory", 1), ("fsync-directory", 2)]
+POINTS += [("replace", number) for number in range(1, 4)]
+
+
+@pytest.fixture(params=["file", "sqlite", *KINDS])
+def place(request, tmp_path, shared_store):
+    """Return the kind and the options of a new store."""
+    if request.param == "file":
+        return "file", {"base_path": tmp_path / "target"}
+    if request.param == "sqlite":
+        return "database", {"db_path": tmp_path / "state.db"}
+    return "database", dict(shared_store(request.param).options)
+
+
+def opened(place):
+    kind, options = place
+    store = create_state_backend(kind, **options)
+    store.initialize()
+    return store
+
+
+def filled(place, directory):
+    """Return a backup of a store that has gone on since, and the digests of both."""
+    with opened(place) as store:
+        for number in range(1, 15):
+            commit_number(store, number)
+        made, old = back_up(store, directory, kind="any"), digest_of(store)
+        for number in range(15, 45):
+            commit_number(store, number)
+        return made, old, digest_of(store)
+
+
+def back_up_until_killed(place, directory, point, occurrence):
+    with opened(place) as store:
+        kill_at(point, occurrence)
+        back_up(store, directory, kind="any")
+    os._exit(0)
+
+
+def restore_until_killed(place, directory, name, point, occurrence, begun):
+    with opened(place) as store:
+        if point:
+            kill_at(point, occurrence)
+        begun.set()
+        restore(store, find(directory, name), kind="any")
+    os._exit(0)
+
+
+def ended(target, *args):
+    """Run a function in a process; return whether it was killed."""
+    child = PROCESSES.Process(target=target, args=args)
+    child.start()
+    child.join(60)
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+@pytest.mark.parametrize(("point", "occurrence"), POINTS)
+def test_a_killed_backup_leaves_no_generation_behind_and_the_next_one_removes_its_rest(point, occurrence, tmp_path):
+    place, directory = ("database", {"db_path": tmp_path / "state.db"}), tmp_path / "b"
+    with opened(place) as store:
+        commit_number(store, 1)
+    killed = ended(back_up_until_killed, place, directory, point, occurrence)
+    left = generations(directory)
+    assert killed or len(left) == 1
+    for each in left:
+        if each.standing is Standing.COMPLETE:
+            verify(each.path)
+        else:
+            assert (each.standing, killed) == (Standing.UNFINISHED, True)
+    with opened(place) as store:
+        made = back_up(store, directory, kind="any")
+    assert {each.standing for each in generations(directory)} == {Standing.COMPLETE}
+    verify(made.path)
+    assert sorted(os.listdir(directory)) == sorted(each.name for each in generations(directory))
+
+
+def test_a_backup_that_is_being_made_is_not_taken_for_a_rest(tmp_path):
+    def another(stage, done, total):
+        if stage == "checking" and not seen:
+            seen.append(back_up(store, tmp_path / "b", kind="any", on_progress=lambda *_: None))
+
+    seen = []
+    with opened(("file", {"base_path": tmp_path / "t"})) as store:
+        store.create_run("r")
+        with store.transaction():
+            for number in range(1100):
+                store.set_node_state("r", f"n{number}")
+        outer = back_up(store, tmp_path / "b", kind="any", on_progress=another)
+    [inner] = seen
+    for each in (inner, outer):
+        verify(each.path)
+    assert len(generations(tmp_path / "b")) == 2
+
+
+@pytest.mark.parametrize(
+    ("point", "occurrence"),
+    [(point, number) for point in ("write", "fsync", "replace", "fsync-directory", "unlink") for number in (1, 2, 4)],
+)
+def test_a_restore_of_a_file_store_that_is_killed_at_a_system_call_leaves_one_of_two_contents(
+    point, occurrence, tmp_path
+):
+    place, directory = ("file", {"base_path": tmp_path / "target"}), tmp_path / "b"
+    made, old, new = filled(place, directory)
+    killed = ended(restore_until_killed, place, directory, made.name, point, occurrence, PROCESSES.Event())
+    assert killed
+    with opened(place) as store:
+        assert digest_of(store) in (old, new)
+        commit_number(store, 100)
+        restore(store, made, kind="any")
+        assert digest_of(store) == old
+        assert not list((tmp_path / "target" / "run_state").glob("*.tmp"))
+
+
+def _kill_at_random(place, directory, rounds):
+    """Kill restores after times that grow, until one comes to its end; return how many were killed."""
+    made, old, new = filled(place, directory)
+    waiting, kills = threading.Event(), 0
+    for number in range(rounds):
+        begun = PROCESSES.Event()
+        child = PROCESSES.Process(target=restore_until_killed, args=(place, directory, made.name, "", 0, begun))
+        child.start()
+        assert begun.wait(60)
+        waiting.wait(random.uniform(0.0, 0.3))
+        child.kill()
+        child.join()
+        kills += child.exitcode != 0
+        with opened(place) as store:
+            found = digest_of(store)
+            assert found in (old, new), f"round {number} left a mixture"
+            restore(store, made, kind="any")
+            assert digest_of(store) == old
+            for more in range(15, 45):
+                commit_number(store, more)
+            new = digest_of(store)
+    return kills
+
+
+def test_a_restore_that_is_killed_at_random_leaves_one_of_two_contents_and_is_done_by_the_next(place, tmp_path):
+    _kill_at_random(place, tmp_path / "b", 3)
+
+
+@pytest.mark.nightly
+def test_restores_that_are_killed_at_random_many_times_leave_one_of_two_contents(place, tmp_path):
+    assert _kill_at_random(place, tmp_path / "b", 60)
+
+
+def test_a_snapshot_that_a_killed_backup_left_is_removed_by_the_next_one(tmp_path):
+    place, directory = ("file", {"base_path": tmp_path / "target"}), tmp_path / "b"
+    with opened(place) as store:
+        commit_number(store, 1)
+        with store.snapshot():
+            assert ended(back_up_until_killed, place, directory, "replace", 1)
+            assert len(list((tmp_path / "target" / "run_state").glob("snapshot-*.tmp"))) == 2
+            back_up(store, directory, kind="any")
+            assert len(list((tmp_path / "target" / "run_state").glob("snapshot-*.tmp"))) == 1, "ours is in use"
+        assert not list((tmp_path / "target" / "run_state").glob("snapshot-*.tmp"))
