@@ -244,6 +244,15 @@ class Program(RuleBasedStateMachine):
     def pin(self, name, run, is_pinned):
         self.call(name, "set_metadata", run, {"pinned": {"reason": "test"} if is_pinned else None})
 
+    @rule(name=sides, action=st.sampled_from(["restate", "not a word"]), run=st.none() | runs, node=st.none() | nodes)
+    def log_change(self, name, action, run, node):
+        self.both(lambda pair: bool(pair.instances[name].log_change(action, run_id=run, node_id=node, reason="test")))
+
+    @rule(name=sides, run=st.none() | runs, limit=st.none() | st.integers(0, 3), newest_first=st.booleans())
+    def list_changes(self, name, run, limit, newest_first):
+        asked = {"run_id": run, "limit": limit, "newest_first": newest_first}
+        self.both(lambda pair: logged(pair.instances[name], **asked))
+
     @rule(name=sides)
     def reopen(self, name):
         for pair in self.pairs:
@@ -255,6 +264,12 @@ class Program(RuleBasedStateMachine):
             oracle, tested = self.pairs
             for name in NAMES:
                 assert everything(tested.instances[name], NODES) == everything(oracle.instances[name], NODES)
+                assert logged(tested.instances[name]) == logged(oracle.instances[name])
+
+
+def logged(instance, **asked):
+    """Return the change log without what differs from entry to entry and from clock to clock."""
+    return [(each.action, each.run_id, each.node_id, each.reason) for each in instance.list_changes(**asked)]
 
 
 def plain(value):
