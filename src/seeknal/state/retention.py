@@ -264,11 +264,15 @@ def _swept(
     gone: list[CleanedRun] = []
     kept: dict[str, str] = {}
     waiting: list[RunState] = []
-    seen = 0
-    runs = backend._runs_of(place)
+    runs, seen, is_done = backend._runs_of(place), 0, False
+
+    def is_late() -> bool:
+        return deadline is not None and backend.clock.ticks_us() >= deadline
+
     try:
-        while not waiting and (page := list(islice(runs, RUNS_AT_ONCE))):
-            seen += len(page)
+        while not (waiting or is_done or is_late()):
+            page = list(islice(runs, RUNS_AT_ONCE))
+            seen, is_done = seen + len(page), not page
             for run in page:
                 reason = why_kept(run, rules, is_among_last=place[run.run_id] >= first_of_last)
                 if reason:
@@ -277,7 +281,7 @@ def _swept(
                     kept[run.run_id] = NOT_ARCHIVED
                 else:
                     waiting.append(run)
-            while waiting and not (deadline is not None and backend.clock.ticks_us() >= deadline):
+            while waiting and not is_late():
                 found = backend._retire(waiting, dry_run=dry_run, marks=marks)
                 del waiting[: found.judged]
                 gone += found.gone
@@ -288,13 +292,14 @@ def _swept(
         _log(backend, rules, gone, dry_run=dry_run)
         raise
     _log(backend, rules, gone, dry_run=dry_run)
+    remaining = 0 if is_done else len(ids) - seen + len(waiting)
     return CleanupReport(
         cutoff=rules.cutoff,
         deleted=[run.run_id for run in gone],
         kept=dict(sorted(kept.items(), key=lambda item: place[item[0]])),
         runs=gone,
-        is_complete=not waiting,
-        remaining=len(ids) - seen + len(waiting) if waiting else 0,
+        is_complete=not remaining,
+        remaining=remaining,
     )
 
 
@@ -329,7 +334,7 @@ def retire(
             rows += 1 + len(nodes)
             if found is None:
                 continue  # somebody else deleted it
-            if found.version != run.version or (marks is not None and marks[run.run_id] != mark_of(found, nodes)):
+            if found != run or (marks is not None and marks[run.run_id] != mark_of(found, nodes)):
                 kept[run.run_id] = WRITTEN
             elif run.run_id in held:
                 kept[run.run_id] = LOCKED

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, exists, func, literal_column, select
 
 from seeknal.clock import Clock
 from seeknal.model.changes import stale
+from seeknal.model.instants import to_us
 from seeknal.model.records import RunState
 from seeknal.state.batch import NodeKey
 from seeknal.state.retention import LOCKED, MOST_ROWS, NEWEST_SUCCESS, WRITTEN, Retirement, because, cleaned
@@ -42,11 +43,19 @@ def _is_newest(on: Target, ours: Any) -> ColumnElement[bool]:
 
 
 def _standing(on: Target) -> Any:
+    """Return a run, how many nodes it has, and one whose newest success it holds."""
     every, run, ours = on.tables.node_states, on.tables.runs, _successes(on)
-    version = select(run.c.version).where(run.c.run_id == bindparam("key"))
     count = select(func.count()).select_from(every).where(every.c.run_id == bindparam("key"))
     newest = select(func.min(ours.c.node_id)).where(_is_of_run(ours), _is_newest(on, ours))
-    return select(*(each.scalar_subquery() for each in (version, count, newest)))
+    return select(run, count.scalar_subquery(), newest.scalar_subquery()).where(run.c.run_id == bindparam("key"))
+
+
+def _same(on: Target) -> Any:
+    """Return a run unless it was written, or made anew under its name, since it was read."""
+    run = on.tables.runs
+    names = ("version", "sequence", "finished_us")
+    seen = [run.c[name] == bindparam(f"seen_{name}", type_=BigInteger) for name in names]
+    return select(run.c.version).where(run.c.run_id == bindparam("key"), *seen).with_for_update()
 
 
 def _obsolete(on: Target) -> Any:
@@ -65,6 +74,7 @@ def _witnesses(on: Target) -> Any:
 
 
 STANDING = Statement(_standing)
+SAME = Statement(_same)
 OBSOLETE = Statement(_obsolete)
 WITNESSES = Statement(_witnesses)
 HOLD_NODES = Statement(
@@ -113,18 +123,19 @@ def _judged(session: Session, clock: Clock, candidates: Sequence[RunState]) -> t
     held = {lock.run_id for lock in leases.read_held(session, clock)}
     locks_rows = session.target.dialect.locks_rows
     found = Retirement(0, [], {})
-    versions: dict[str, int] = {}
+    stand: dict[str, RunState] = {}
     witnesses: dict[NodeKey, tuple[int, int]] = {}
     judged = rows = 0
     for run in candidates:
         if rows >= MOST_ROWS:
             break
         judged += 1
-        version, count, newest = session.one(STANDING, {"key": run.run_id}) or (None, 0, None)
-        rows += 1 + count
-        if version is None:
+        row = session.one(STANDING, {"key": run.run_id})
+        if row is None:
             continue  # somebody else deleted it
-        if version != run.version:
+        *_, count, newest = row
+        rows += 1 + count
+        if runs._record(row[:-2]) != run:
             found.kept[run.run_id] = WRITTEN
         elif run.run_id in held:
             found.kept[run.run_id] = LOCKED
@@ -132,18 +143,24 @@ def _judged(session: Session, clock: Clock, candidates: Sequence[RunState]) -> t
             found.kept[run.run_id] = because(NEWEST_SUCCESS, newest)
         else:
             found.gone.append(cleaned(run, count))
-            versions[run.run_id] = version
+            stand[run.run_id] = run
             if locks_rows:
                 newer = session.all(WITNESSES, {"key": run.run_id})
                 witnesses.update(((row[0], row[1]), (row[2], row[3])) for row in newer)
     # Runs before nodes, each in the order of their ids, as every commit does: no writers wait in a ring.
-    demands = [runs.guard_step(run_id, version) for run_id, version in sorted(versions.items())]
-    demands += [leases.unlocked_step(run_id, clock) for run_id in versions]
+    demands = [_same_step(stand[run_id]) for run_id in sorted(stand)]
+    demands += [leases.unlocked_step(run_id, clock) for run_id in stand]
     if locks_rows:
-        demands += [Step(HOLD_NODES, {"key": run_id}) for run_id in sorted(versions)]
+        demands += [Step(HOLD_NODES, {"key": run_id}) for run_id in sorted(stand)]
     demands += [nodes.guard_step(key, *seen) for key, seen in sorted(witnesses.items())]
-    demands += [Step(OBSOLETE, {"key": run_id}, lambda session: stale("a node", 0, None)) for run_id in versions]
+    demands += [Step(OBSOLETE, {"key": run_id}, lambda session: stale("a node", 0, None)) for run_id in stand]
     return found._replace(judged=judged), demands
+
+
+def _same_step(run: RunState) -> Step:
+    finished_us = None if run.finished_at is None else to_us(run.finished_at)
+    seen = {"seen_version": run.version, "seen_sequence": run.sequence, "seen_finished_us": finished_us}
+    return Step(SAME, {"key": run.run_id, **seen}, lambda session: runs.stale_run(session, run.run_id, run.version))
 
 
 def _deletions(found: Retirement) -> list[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 
 from seeknal.clock import FakeClock
 from seeknal.errors import InvalidFieldError, RunNotFoundError
+from seeknal.model.records import RunState
 from seeknal.state import pins
 from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
+from seeknal.state.retention import Retirement
 from seeknal.state.testing.clauses import clause, needs
 from seeknal.state.testing.factories import NODE, day, everything, spans
 
@@ -89,6 +92,29 @@ class RetentionCases:
         assert preview == backend.cleanup(older_than=MONTH)
         assert preview.deleted == [f"r{number}" for number in range(45)]
         assert backend.list_runs() == []
+
+    @clause("CLEAN-1")
+    def test_a_run_that_was_made_anew_is_not_taken_for_the_old_one(
+        self, backend: StateBackend, other: StateBackend, clock: FakeClock
+    ) -> None:
+        """Even if it has the name and the version of one that was old when the cleanup began."""
+        with backend.transaction():
+            for run_id in ("a", "b"):
+                backend.create_run(run_id, status="failed")
+        clock.advance(days=99)
+        retire = backend._retire
+        renewed: list[bool] = []
+
+        def interrupted(runs: Sequence[RunState], **options: Any) -> Retirement:
+            if not renewed:
+                renewed.append(other.delete_run("b"))
+                other.create_run("b", status="failed")
+            return retire(runs, **options)
+
+        backend._retire = interrupted  # type: ignore[method-assign]
+        report = backend.cleanup(older_than=MONTH)
+        assert (report.deleted, report.kept) == (["a"], {"b": "written meanwhile"})
+        assert backend.exists("b")
 
     @clause("CLEAN-2")
     def test_one_node_of_many_keeps_its_run(self, backend: StateBackend, clock: FakeClock) -> None:
