@@ -14,7 +14,7 @@ from tests.unit.plain_backends import JsonBackend
 from tests.unit.test_portable import content, fill
 
 from seeknal.errors import SupersededError
-from seeknal.state.backend import create_state_backend
+from seeknal.state.backend import create_state_backend, open_state_backend
 
 NOT_OURS = ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL", "TURSO_AUTH_TOKEN")
 BACKENDS = Path(__file__).resolve().parents[1] / "unit" / "plain_backends.py"
@@ -150,6 +150,34 @@ def test_a_rollback_to_plain_verbs(project):
         database.create_run("late")
     assert project.run("state", "rollback", "--no-dry-run").returncode == 0
     assert project.names == "name: p # mine\n"
+
+
+def test_a_state_that_went_on_elsewhere_comes_back_to_plain_verbs(project):
+    assert project.migrate(*JSON, "--no-dry-run").returncode == 0
+    assert project.migrate("--backend", "database", "--no-dry-run").returncode == 0
+    with open_state_backend(project.path) as store:
+        store.update_run("b", status="failed")
+        store.set_node_state("pending", "load", status="failed")
+        before = content(store)
+    done = project.migrate(*JSON, "--no-dry-run")
+    assert done.returncode == 0, done.stderr
+    with JsonBackend(project.file) as there:
+        assert content(there) == before
+
+
+def test_a_rollback_to_plain_verbs_that_were_written_since_says_so(project):
+    assert project.migrate(*JSON, "--no-dry-run").returncode == 0
+    assert project.migrate("--backend", "database", "--no-dry-run").returncode == 0
+    with JsonBackend(project.file) as there:
+        there.create_run("late")
+    said = "json target/plain.json was written since its state moved away, and could not refuse that"
+    preview = project.run("state", "rollback")
+    assert (preview.returncode, said in preview.stderr) == (0, True)
+    refused = project.run("state", "rollback", "--no-dry-run")
+    assert (refused.returncode, f"error: {said}" in refused.stderr) == (1, True)
+    assert "state_backend: database\n" in project.names
+    assert project.run("state", "rollback", "--no-dry-run", "--discard").returncode == 0
+    assert "state_backend: json\n" in project.names
 
 
 @pytest.mark.parametrize("nodes", [1, 16])

@@ -20,10 +20,10 @@ from seeknal.model.records import NodeState
 from seeknal.state.backend import StateBackend, create_state_backend
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.migration.ends import KEY
-from seeknal.state.migration.portable import is_plain, move_portably
+from seeknal.state.migration.portable import is_plain, move_portably, portable_view
 from seeknal.state.migration.portable_order import WritingOrder
 from seeknal.state.migration.portable_planning import cautions, plan_portably
-from seeknal.state.migration.portable_reading import Unplaced, reading_of
+from seeknal.state.migration.portable_reading import reading_of
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import digest_of, records
 
@@ -59,7 +59,7 @@ def fill(store):
 
 def content(store):
     """Return what every store can take over, and which state of each node is the newest."""
-    found = list(records(Unplaced(reading_of(store))))
+    found = list(records(portable_view(store)))
     nodes = sorted({state.node_id for run in store.list_runs() for state in store.get_all_node_states(run).values()})
     newest = [
         (node, status, store.get_latest_node_state(node, status)) for node in nodes for status in (None, "success")
@@ -124,10 +124,10 @@ def test_over_to_plain_verbs_and_back(ours, plain, rows):
         ours.create_run("late")
     plain.create_run("made there")
     plain.set_node_state("pending", "load", status="failed")
-    changed, digest = content(plain), digest_of(reading_of(plain))
+    changed, full, digest = content(plain), digest_of(reading_of(plain)), digest_of(portable_view(plain))
     report = move_portably(plain, ours, source_where="there", target_where="here", batch_rows=rows)
     assert content(ours) == changed
-    assert digest_of(ours) == report.digest == digest
+    assert (digest_of(ours), report.digest) == (full, digest)
     assert report.store_id == store_id
     assert ours.read_store().superseded_by is None
     assert [(each.action, each.detail["digest"]) for each in ours.list_changes()] == [("migrate", digest)]
@@ -392,6 +392,72 @@ def test_a_target_that_forgets_which_state_is_the_newest_is_found_out(source):
 
 def test_the_example_has_nothing_of_a_store_of_records(target):
     assert not isinstance(target, RecordStateBackend)
+
+
+@pytest.fixture
+def left(target, ours_in_memory):
+    """The digest of a state that went from the target to our store, which has changed since."""
+    fill(target)
+    digest = moved(target, ours_in_memory).digest
+    ours_in_memory.delete_run("a")
+    ours_in_memory.update_run("b", status="failed")
+    ours_in_memory.create_run("written there")
+    ours_in_memory.add_completed_interval("written there", "load", day(2), day(4))
+    return digest
+
+
+def test_a_state_comes_back_to_plain_verbs_where_nobody_has_written_since(target, ours_in_memory, left):
+    with pytest.raises(TransferError, match="another state"):
+        moved(ours_in_memory, target)
+    moved(ours_in_memory, target, former=left)
+    assert content(target) == content(ours_in_memory)
+    assert target.list_runs() == ["b", "é/../x", "pending", "written there"]
+
+
+def test_a_state_does_not_come_back_to_plain_verbs_that_were_written_since(target, ours_in_memory, left):
+    target.set_node_state("a", "load", row_count=99)
+    before = content(target)
+    with pytest.raises(TransferError, match="another state"):
+        moved(ours_in_memory, target, former=left)
+    assert content(target) == before
+    ours_in_memory.create_run("goes on")
+
+
+@pytest.mark.parametrize("at", [*range(6), "before the switch", "at the switch"])
+def test_an_error_brings_back_what_was_cleared_away(target, ours_in_memory, left, at, monkeypatch):
+    before, theirs = content(target), content(ours_in_memory)
+    transaction, number = target.transaction, iter(range(999))
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    def some(lease=None):
+        return fail() if next(number) == at else transaction(lease)
+
+    monkeypatch.setattr(target, "transaction", some)
+    given = {"before the switch": {"before_switch": fail}, "at the switch": {"on_switch": fail}}.get(at, {})
+    with pytest.raises(KeyboardInterrupt):
+        moved(ours_in_memory, target, former=left, batch_rows=4, **given)
+    assert content(target) == before
+    assert content(ours_in_memory) == theirs
+    moved(ours_in_memory, target, former=left)
+    assert content(target) == theirs
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_way_back_that_was_killed_is_begun_again(target, ours_in_memory, left, after, dies, monkeypatch):
+    theirs = content(ours_in_memory)
+    transaction, number = target.transaction, iter(range(999))
+
+    def some(lease=None):
+        return dies() if next(number) == after else transaction(lease)
+
+    monkeypatch.setattr(target, "transaction", some)
+    with pytest.raises(Killed):
+        moved(ours_in_memory, target, former=left, batch_rows=4)
+    monkeypatch.undo()
+    moved(ours_in_memory, target, former=left)
+    assert content(target) == theirs
 
 
 def planned(source, target, **given):

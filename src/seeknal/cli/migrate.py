@@ -46,7 +46,7 @@ def migrate_state(
     too, and it is said what to take care of.
     """
     from seeknal.state.migration.planning import check_source
-    from seeknal.state.migration.record import begun, finish, record_of
+    from seeknal.state.migration.record import begun, digest_left, find_record, finish, record_of
     from seeknal.state.record_backend import RecordStateBackend
     from seeknal.state.registry import StateBackendFactory
     from seeknal.state.settings import load_settings, open_settings, read_project
@@ -93,9 +93,10 @@ def migrate_state(
         if aside is not None:
             put_back.callback(published.set_aside(aside))
         theirs = stack.enter_context(open_settings(target))
+        former = digest_left(find_record(source.project_path), target.where)
         stack.enter_context(begun(source.project_path, record))
         with progress(printer) as tell:
-            report = _moved(ours, theirs, source, target, tell, switch, is_merge=merge)
+            report = _moved(ours, theirs, source, target, former, tell, switch, is_merge=merge)
         put_back.pop_all()
     _show_report(printer, source, target, report)
     _caution(printer, type(ours), theirs_class, source, target)
@@ -133,6 +134,7 @@ def _moved(
     theirs: StateBackend,
     source: StateSettings,
     target: StateSettings,
+    former: str,
     tell: Any,
     switch: Callable[[str], None],
     *,
@@ -146,7 +148,7 @@ def _moved(
     given |= {"on_progress": tell, "on_switch": switch}
     if isinstance(ours, RecordStateBackend) and isinstance(theirs, RecordStateBackend):
         return move(ours, theirs, is_merge=is_merge, **given)
-    return move_portably(ours, theirs, **given)
+    return move_portably(ours, theirs, former=former, **given)
 
 
 def _caution(

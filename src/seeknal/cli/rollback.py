@@ -92,11 +92,13 @@ def _go_back(
     dry_run: bool,
     discard: bool,
 ) -> None:
-    from seeknal.state.migration.portable import is_plain, view_of
+    from seeknal.state.migration.portable import is_plain, portable_view
+    from seeknal.state.migration.portable_reading import reading_of
     from seeknal.state.migration.record import KEYS, keep_record
     from seeknal.state.migration.returning import swap_back, written_since
     from seeknal.state.record_backend import RecordStateBackend
     from seeknal.state.settings import edit_project
+    from seeknal.state.transfer import digest_of
 
     if isinstance(ours, RecordStateBackend) and isinstance(theirs, RecordStateBackend):
         is_copy = record.is_merge or ours.read_store().store_id == theirs.read_store().store_id
@@ -106,8 +108,17 @@ def _go_back(
         raise TransferError(
             f"{current.where} is not a copy of {old.where}", hint="Check what the project and environment name."
         )
-    new, former = (view_of(store, type(ours)) for store in (ours, theirs))
+    is_portable = is_plain(type(ours)) or is_plain(type(theirs))
+    new, former = (portable_view(store) if is_portable else reading_of(store) for store in (ours, theirs))
     written = written_since(new, former, digest=record.digest, is_merge=record.is_merge)
+    if is_plain(type(theirs)) and record.digest not in (None, digest_of(former)):
+        changed = f"{old.where} was written since its state moved away, and could not refuse that"
+        if not (dry_run or discard):
+            raise TransferError(
+                changed,
+                hint="Look at it with `seeknal state list --backend`, or go back to it as it is with --discard.",
+            )
+        printer.note(changed)
     if dry_run or not written or discard:
         if not dry_run:
             swap_back(

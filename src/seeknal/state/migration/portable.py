@@ -34,10 +34,10 @@ from seeknal.state.migration.moving import (
     wait_for_dead_move,
 )
 from seeknal.state.migration.portable_reading import Unplaced, reading_of
-from seeknal.state.migration.portable_writing import Rewriting
+from seeknal.state.migration.portable_writing import Rewriting, kept_copy
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import filling_mark, is_being_filled, moving_mark
-from seeknal.state.transfer import BATCH_ROWS, Counts, records
+from seeknal.state.transfer import BATCH_ROWS, Counts, digest_of, records
 
 
 def is_plain(kind: type[StateBackend]) -> bool:
@@ -47,7 +47,12 @@ def is_plain(kind: type[StateBackend]) -> bool:
 
 def view_of(store: StateBackend, target: type[StateBackend]) -> Lookup:
     """Return what reads of a store that which a move to a store of the class ``target`` carries along."""
-    return Unplaced(reading_of(store)) if is_plain(target) else reading_of(store)
+    return portable_view(store) if is_plain(target) else reading_of(store)
+
+
+def portable_view(store: StateBackend) -> Unplaced:
+    """Return what reads of any store that which is the same in every other one; the digest of a move is made of it."""
+    return Unplaced(reading_of(store))
 
 
 def move_portably(
@@ -56,6 +61,7 @@ def move_portably(
     *,
     source_where: str,
     target_where: str,
+    former: str = "",
     total: int = 0,
     batch_rows: int = BATCH_ROWS,
     on_progress: Progress = silent,
@@ -66,9 +72,12 @@ def move_portably(
 
     Args:
         source: The store to move, open. One that cannot be marked must not be written meanwhile, nor afterwards.
-        target: An empty one, or one that holds nothing but what a move of this source left that was killed.
+        target: An empty one; one that holds nothing but what a move of this source left that was killed; or the store
+            that this state moved away from some time ago, whose content is replaced.
         source_where: The source in words, without secrets.
         target_where: The target in words, without secrets.
+        former: The digest of what was moved away from the target then. It tells no identity, so only that shows what it
+            is, and that nobody has written to it since.
         total: How many records there are, if that is known.
         batch_rows: Rows per commit.
         on_progress: Called now and then.
@@ -91,7 +100,8 @@ def move_portably(
     ours = view_of(source, type(target))
     with ExitStack() as stack:
         leave = stack.enter_context(_source_end(source, ours, target_where, by))
-        end = stack.enter_context(_target_end(target, reading_of(source), source_where, by, batch_rows))
+        filling = filling_mark(source_where, by)
+        end = stack.enter_context(_target_end(target, reading_of(source), source_where, filling, former, batch_rows))
         ledger = Ledger(lambda done: on_progress("copying", done, max(done, total)))
         check = Ledger(lambda done: on_progress("verifying", done, max(done, ledger.counts.total)))
         end.fill(reading_of(source), ledger)
@@ -103,11 +113,12 @@ def move_portably(
             before_switch()
         leave(ledger.digest)
         end.open()
+        digest = digest_of(portable_view(target))
         if isinstance(target, RecordStateBackend):
-            log_move(target, "migrate", source_where, target_where, ledger.digest)
+            log_move(target, "migrate", source_where, target_where, digest)
         if on_switch is not None:
-            on_switch(ledger.digest)
-    return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=ledger.digest, store_id=store_id)
+            on_switch(digest)
+    return MoveReport(counts=ledger.counts, bytes=ledger.bytes, digest=digest, store_id=store_id)
 
 
 # ---- the source ----
@@ -146,10 +157,11 @@ class _TargetEnd(NamedTuple):
 
 
 @contextmanager
-def _target_end(target: StateBackend, source: Lookup, source_where: str, by: str, rows: int) -> Iterator[_TargetEnd]:
+def _target_end(
+    target: StateBackend, source: Lookup, source_where: str, mark: str, former: str, rows: int
+) -> Iterator[_TargetEnd]:
     """Keep others from the target as far as it can; an error in the block takes out what was put in."""
     if isinstance(target, RecordStateBackend):
-        mark = filling_mark(source_where, by)
         claim = claimed_target(
             target,
             target.read_store().store_id,
@@ -161,16 +173,20 @@ def _target_end(target: StateBackend, source: Lookup, source_where: str, by: str
             yield _TargetEnd(Copy(target, mark=mark, undo=filling.undo, rows=rows).make_equal, filling.open)
         return
     check_offers(type(target))
-    with _locked(target) as lease:
+    with _locked(target) as lease, ExitStack() as stack:
         writing = Rewriting(target, lease, rows=rows)
         found = writing.difference(source)
-        if found:
+        if found and (not former or former != digest_of(portable_view(target))):
             raise TransferError(f"the target already holds another state: {found}", hint="Choose an empty store.")
-        writing.take_out(source)  # what a move that was killed has left
+        kept = stack.enter_context(kept_copy(target, rows=rows)) if found else None
         try:
+            if kept is None:
+                writing.take_out(source)  # what a move that was killed has left
+            else:
+                writing.clear()
             yield _TargetEnd(writing.write, lambda: None)
         except BaseException as error:
-            put_back(error, lambda: writing.take_out(source))
+            put_back(error, lambda: writing.put_back(source, kept))
             raise
 
 

@@ -7,7 +7,9 @@ first, across all runs: then the newest one of each node is the newest one there
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
@@ -18,10 +20,14 @@ from seeknal.model.records import CompletedInterval, PartitionState, RunState
 from seeknal.model.status import RunStatus
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease
-from seeknal.state.migration.copying import BATCH_BYTES, Ledger, Lookup
+from seeknal.state.migration.copying import BATCH_BYTES, Copy, Ledger, Lookup
 from seeknal.state.migration.portable_order import WritingOrder
 from seeknal.state.migration.portable_reading import PlainReading, Unplaced, unplaced
-from seeknal.state.transfer import BATCH_ROWS
+from seeknal.state.migration.undo import Undo
+from seeknal.state.registry import StateBackendFactory
+from seeknal.state.transfer import BATCH_ROWS, digest_of, record_store
+
+_KEPT = "a copy that is kept for a while"
 
 
 class Change(NamedTuple):
@@ -81,6 +87,37 @@ class Rewriting:
             SeeknalError: As the verbs of the target; a part may have been removed.
         """
         self._commit(self._removed(source))
+
+    def clear(self) -> None:
+        """Remove everything that the target holds, in one transaction: a kill leaves all of it, or nothing.
+
+        Raises:
+            SeeknalError: As the verbs of the target; nothing was removed.
+        """
+        with self._target.transaction(lease=self._lease):
+            for node_id in self._target.list_worked_nodes():
+                for span in self._target.get_completed_intervals(node_id):
+                    self._target.restate_intervals(node_id, span.start, span.end)
+                for state in self._target.list_partitions(node_id):
+                    self._target.restate_partition(node_id, state.partition)
+            for run_id in self._target.list_runs():
+                self._target.delete_run(run_id)
+
+    def put_back(self, source: Lookup, kept: Lookup | None) -> None:
+        """Take out what was written of the source, and write again what was cleared away.
+
+        Raises:
+            SeeknalError: As `take_out` and `write`.
+        """
+        if kept is None:
+            self.take_out(source)
+        elif not self._holds(kept):
+            self.take_out(source)
+            self.write(kept, Ledger(lambda _: None))
+
+    def _holds(self, kept: Lookup) -> bool:
+        """Return whether nothing was cleared away."""
+        return digest_of(Unplaced(PlainReading(self._target))) == digest_of(Unplaced(kept))
 
     # ---- what is done, in this order ----
 
@@ -155,6 +192,27 @@ class Rewriting:
             with self._target.transaction(lease=self._lease):
                 for change in batch:
                     change.do()
+
+
+@contextmanager
+def kept_copy(store: StateBackend, *, rows: int = BATCH_ROWS) -> Iterator[Lookup]:
+    """Keep what a store holds on disk for a block.
+
+    Args:
+        store: One that is written through the verbs of the contract.
+        rows: Rows of one commit.
+
+    Raises:
+        SeeknalError: There is no space for it, or the store cannot be read.
+    """
+    with TemporaryDirectory() as directory:
+        kept = record_store(StateBackendFactory.create("database", db_path=f"{directory}/state.db"))
+        with kept, Undo() as undo:
+            kept.initialize()
+            kept.write_successor(kept.read_store().store_id, _KEPT)
+            copy = Copy(kept, mark=_KEPT, undo=undo, rows=rows)
+            copy.make_equal(PlainReading(store), Ledger(lambda _: None))
+            yield kept
 
 
 def _batches(changes: Iterable[Change], most: int) -> Iterator[list[Change]]:

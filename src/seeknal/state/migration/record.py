@@ -126,6 +126,15 @@ def finish(project: Path, digest: str) -> None:
         write_record(project, msgspec.structs.replace(record, digest=digest))
 
 
+def digest_left(record: MigrationRecord | None, where: str) -> str:
+    """Return the digest of what was moved away from a store by the last migration from there; empty if none was."""
+    while record is not None:
+        if record.origin == where and record.digest is not None:
+            return record.digest
+        record = record.previous
+    return ""
+
+
 def keep_record(project: Path, record: MigrationRecord | None) -> None:
     """Write a record, or remove it.
 
