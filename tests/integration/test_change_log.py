@@ -354,6 +354,8 @@ def test_who_did_it_is_the_user_or_who_the_environment_names(monkeypatch):
     assert current_actor() == "ada"
     monkeypatch.setenv("SEEKNAL_ACTOR", "\udcff")
     assert current_actor() == "?"
+    monkeypatch.setenv("SEEKNAL_ACTOR", "x" * 5000)
+    assert current_actor() == "x" * 200
 
     def nobody():
         raise KeyError("getpwuid(): uid not found: 4711")

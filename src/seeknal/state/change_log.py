@@ -33,6 +33,9 @@ from seeknal.state.record_store import RecordStore
 PAGE_CHANGES = 500
 """Entries that are read at once."""
 
+MOST_NAME = 200
+"""Characters of a user's or a machine's name that are kept; both come from outside."""
+
 _nth = count()
 
 
@@ -188,7 +191,7 @@ def _user() -> str:
 
 def _readable(text: str) -> str:
     """Return a text of the environment, whose bytes may be no UTF-8, as text that every store can hold."""
-    return text.encode(errors="replace").decode()
+    return text.encode(errors="replace").decode()[:MOST_NAME]
 
 
 def _change_out(change: LoggedChange) -> LoggedChange:
