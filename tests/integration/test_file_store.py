@@ -418,6 +418,16 @@ def test_who_reads_a_long_journal_keeps_few_runs_in_memory(tmp_path: Path, monke
         assert reader.get_latest_node_state("n0").run_id == "r19"
 
 
+def test_a_process_that_opens_a_store_does_not_begin_with_a_checkpoint_of_it(tmp_path: Path) -> None:
+    with of_many_runs(tmp_path, 20) as backend, backend._store.writing():
+        backend._store.checkpoint()
+    [index] = (tmp_path / "run_state").glob("index-*.json")
+    for number in range(3):
+        with opened(tmp_path, checkpoint_bytes=100) as backend:
+            backend.create_run(f"more {number}")
+    assert list((tmp_path / "run_state").glob("index-*.json")) == [index]
+
+
 def test_a_store_of_format_1_is_read_and_brought_to_the_format_of_today(tmp_path: Path) -> None:
     with of_many_runs(tmp_path, 3) as backend, backend._store.writing():
         backend._store.checkpoint()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -231,6 +231,8 @@ class FileStore:
                 raise corrupt(missing, "the file is missing")
         self.store_id, self._stamp = document.store_id, stamp
         self.image.load(path)
+        with suppress(FileNotFoundError):  # another process has made a newer one, which is followed next
+            self._put_off_checkpoint(path.stat().st_size)
         self._must_reload = False
         self._read_on()
 
@@ -315,10 +317,13 @@ class FileStore:
             durable.sync_directory(layout.directory)
             self._stamp = _stamp(layout.store)
             self._open_journal(following)
-            # Seldom enough that checkpoints cost a bounded share of all that is written.
-            self._checkpoint_bytes = max(self._least_checkpoint_bytes, 2 * written)
+            self._put_off_checkpoint(written)
             remove_leftovers(layout, following)
             remove_run_files(layout, self.image)
+
+    def _put_off_checkpoint(self, written: int) -> None:
+        """Let the journal grow until a checkpoint of so many bytes costs a bounded share of all that is written."""
+        self._checkpoint_bytes = max(self._least_checkpoint_bytes, 2 * written)
 
     def checkpoint_in_passing(self) -> None:
         """Write a checkpoint after a commit that stands whether this works or not."""
