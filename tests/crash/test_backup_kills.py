@@ -9,6 +9,7 @@ import signal
 import threading
 
 import pytest
+from sqlalchemy import inspect
 from tests.conftest import KINDS
 
 from seeknal.state.backend import create_state_backend
@@ -16,6 +17,7 @@ from seeknal.state.backup.generations import Standing, find, generations
 from seeknal.state.backup.making import back_up
 from seeknal.state.backup.restoring import restore
 from seeknal.state.backup.verifying import verify
+from seeknal.state.file.backend import FileStateBackend
 from seeknal.state.testing.crashes import commit_number, kill_at
 from seeknal.state.transfer import digest_of
 
@@ -132,6 +134,41 @@ def test_a_restore_of_a_file_store_that_is_killed_at_a_system_call_leaves_one_of
         restore(store, made, kind="any")
         assert digest_of(store) == old
         assert not list((tmp_path / "target" / "run_state").glob("*.tmp"))
+
+
+def restore_until_put(place, directory, name):
+    def kill(stage, done, total):
+        if stage == "comparing" or (stage, done) == ("restoring", total):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with opened(place) as store:
+        restore(store, find(directory, name), kind="any", on_progress=kill)
+
+
+def test_what_a_killed_restore_left_beside_the_store_disturbs_nobody_and_is_removed_by_the_next(place, tmp_path):
+    made, old, new = filled(place, tmp_path / "b")
+    assert ended(restore_until_put, place, tmp_path / "b", made.name)
+    with opened(place) as store:
+        assert digest_of(store) == new
+        assert [each for each in store.examine() if each.severity == "error"] == []
+        assert sides_of(store, tmp_path), "it was killed too early"
+        restore(store, made, kind="any")
+        assert digest_of(store) == old
+        assert sides_of(store, tmp_path) == []
+
+
+def sides_of(store, folder):
+    """Return what stands beside the content of a store, as long as a restore goes on."""
+    if isinstance(store, FileStateBackend):
+        return list((folder / "target" / "run_state").glob("restored*"))
+    found, database = [], store._database
+    database.change_schema(lambda connection: found.extend(_tables(connection, database.target.tables)))
+    return found
+
+
+def _tables(connection, tables):
+    names = inspect(connection).get_table_names(schema=tables.metadata.schema)
+    return [name for name in names if name.startswith(f"{tables.prefix}restored_")]
 
 
 def _kill_at_random(place, directory, rounds):

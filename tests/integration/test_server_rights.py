@@ -11,6 +11,8 @@ from tests.servers.stores import new_schema as new_user
 
 from seeknal.errors import AccessDeniedError
 from seeknal.state.backend import create_state_backend
+from seeknal.state.backup.making import back_up
+from seeknal.state.backup.restoring import restore
 
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
@@ -145,6 +147,21 @@ def test_a_user_of_the_tables_alone_can_do_everything_in_a_store_that_was_made(m
         backend.restate_partition("node", "part")
         assert backend.delete_run("mine")
         assert backend.schema_report().missing_rights == []
+
+
+def test_a_user_of_the_tables_alone_can_back_up_and_is_told_why_not_restore(made, guest, tmp_path) -> None:
+    guest.may_see_the_place()
+    guest.may_use_the_tables(*RIGHTS)
+    guest.may_number()
+    with create_state_backend("database", **guest.options) as backend:
+        backend.initialize()
+        backup = back_up(backend, tmp_path, kind="database")
+        backend.create_run("mine")
+        with pytest.raises(AccessDeniedError, match="tables that new content is put into") as caught:
+            restore(backend, backup, kind="database")
+        assert "who may make tables" in (caught.value.hint or "")
+        assert backend.list_runs() == ["run", "mine"]
+        assert backend.list_locks() == []
 
 
 @pytest.mark.parametrize("table", ["runs", "node_states", "locks", "receipts", "worked_nodes", "store"])

@@ -7,7 +7,7 @@ then one transaction lets all writers finish, deletes, and copies on the server 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
@@ -71,13 +71,12 @@ class WholeDatabase(RecordStateBackend):
     def replacing(self, by: str) -> Iterator[SideStore]:
         """Make tables beside those of the store; they are dropped in the end."""
         database = self._open
-        with database.unforked():
+        with database.unforked(), ExitStack() as undo:
             side = _Side(database, self.clock, by)
-            try:
-                side.make()
-                yield side
-            finally:
-                side.end()
+            undo.callback(side.close)
+            side.make()
+            undo.callback(side.drop)
+            yield side
 
 
 def _begun(database: Database) -> tuple[Any, Session]:
@@ -143,7 +142,7 @@ class _Side:
     def make(self) -> None:
         """Make the tables, in the place of those that a killed process has left."""
         try:
-            self._side.change_schema(self._drop)
+            self.drop()
             schema.prepare(self._side)
         except AccessDeniedError as error:
             raise AccessDeniedError(
@@ -152,19 +151,20 @@ class _Side:
             ) from error
         self._side.repeat(lambda: [Step(store.MOVE, {"id": str(uuid4()), "successor": self._mark})])
 
-    def end(self) -> None:
-        """Drop the tables; whatever happens, the connections are closed."""
-        try:
-            self._side.change_schema(self._drop)
-        finally:
-            self._side.dispose(close=True)
-            self._main.dispose(close=True)
+    def drop(self) -> None:
+        """Drop the tables; they may be missing."""
+        self._side.change_schema(self._drop)
 
     def _drop(self, connection: Connection) -> None:
         tables = self._side.target.tables
         tables.metadata.drop_all(connection)
         where = f"{tables.metadata.schema}." if tables.metadata.schema else ""
         connection.execute(text(f"DROP TABLE IF EXISTS {where}{tables.prefix}alembic_version"))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._side.dispose(close=True)
+        self._main.dispose(close=True)
 
     def put(self, batch: Batch) -> None:
         """Commit the records to the side store, as long as it is this one's."""
