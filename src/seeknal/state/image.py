@@ -34,7 +34,7 @@ from seeknal.state.batch import (
 from seeknal.state.history import History
 from seeknal.state.lease import Lease, LockKey, held, locked_meanwhile, lost
 from seeknal.state.store_info import misplaced
-from seeknal.state.unit import changed_intervals
+from seeknal.state.unit import change_intervals
 
 
 class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,8 +230,7 @@ class Image:
             self.put_node(state)
         for change in batch.work:
             if isinstance(change, IntervalCompleted | IntervalRestated):
-                done = changed_intervals(self.intervals.get(change.node_id, []), change)
-                self.intervals[change.node_id] = done
+                change_intervals(self.intervals.setdefault(change.node_id, []), change)
             elif isinstance(change, PartitionCompleted):
                 self.partitions.setdefault(change.state.node_id, {})[change.state.partition] = change.state
             else:

@@ -238,10 +238,10 @@ class UnitOfWork:
 
     def intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node as this transaction sees them."""
-        found = self._store.read_intervals(node_id)
+        found = list(self._store.read_intervals(node_id))
         for change in self._work():
             if isinstance(change, IntervalCompleted | IntervalRestated) and change.node_id == node_id:
-                found = changed_intervals(found, change)
+                change_intervals(found, change)
         return found
 
     def partitions(self, node_id: str) -> list[PartitionState]:
@@ -352,13 +352,11 @@ class UnitOfWork:
         return [change for frame in self._frames for change in frame.work]
 
 
-def changed_intervals(
-    done: list[CompletedInterval], change: IntervalCompleted | IntervalRestated
-) -> list[CompletedInterval]:
-    """Return canonical completed intervals after one more completion or restatement.
+def change_intervals(done: list[CompletedInterval], change: IntervalCompleted | IntervalRestated) -> None:
+    """Complete or restate a span in a canonical list of completed intervals, in place.
 
     Touching spans merge into one that names the run of the last addition; the parts that a restatement leaves
-    keep theirs.
+    keep theirs. What is compared grows with the logarithm of the list; what lies behind the place is moved in memory.
     """
     start, end = change.start, change.end
     # Canonical means sorted by start and by end: everything that is touched stands side by side.
@@ -368,14 +366,14 @@ def changed_intervals(
     if isinstance(change, IntervalCompleted):
         start = min([start, *(each.start for each in touched)])
         end = max([end, *(each.end for each in touched)])
-        return [*done[:first], CompletedInterval(change.node_id, start, end, change.run_id), *done[behind:]]
+        done[first:behind] = [CompletedInterval(change.node_id, start, end, change.run_id)]
+        return
     hole = [Interval(start, end)]
-    parts = [
+    done[first:behind] = [
         CompletedInterval(each.node_id, part.start, part.end, each.run_id)
         for each in touched
         for part in subtract([Interval(each.start, each.end)], hole)
     ]
-    return [*done[:first], *parts, *done[behind:]]
 
 
 def _by_bytes(item: tuple[str, object]) -> bytes:
