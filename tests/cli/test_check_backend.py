@@ -118,7 +118,7 @@ def test_the_projects_backend_is_checked_beside_its_store(tmp_path):
     done = check("--output", "json", "--case", "INT-", cwd=tmp_path, SEEKNAL_STATE_BACKEND="file")
     report = json.loads(done.stdout)
     assert (done.returncode, report["backend"], report["failed"], report["not_declared"]) == (0, "file", 0, 0)
-    assert report["capabilities"] == ["persistent", "processes"]
+    assert report["capabilities"] == ["log", "persistent", "processes"]
     assert sum(group["passed"] for group in report["groups"]) == report["passed"] > 30
     assert contents(tmp_path) == before, "the project was touched"
 
@@ -165,7 +165,7 @@ def test_backends_that_take_a_store_or_nothing_at_all(installed, tmp_path):
 
 @pytest.mark.parametrize(("name", "message"), [("deadly", "died in it (exit code 3)"), ("hanging", "no end after 1 s")])
 def test_a_backend_that_dies_or_hangs_is_reported(installed, tmp_path, name, message):
-    done = check(name, "--timeout", "1", "--case", "CLEAN", cwd=tmp_path, site=installed)
+    done = check(name, "--timeout", "1", "--case", "newest_success_of_a_node", cwd=tmp_path, site=installed)
     assert done.returncode == 1
     assert any(line.startswith("FAILED") and message in line for line in done.stdout.splitlines()), done.stdout
 
