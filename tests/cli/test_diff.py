@@ -10,6 +10,7 @@ import pytest
 
 from seeknal.cli.app import main
 from seeknal.state.backend import create_state_backend, open_state_backend
+from seeknal.state.backup.making import back_up
 
 
 @pytest.fixture(autouse=True)
@@ -230,3 +231,33 @@ def test_a_file_that_only_begins_like_an_export(two, capsys):
     Path("settings.json").write_text("{}\n")
     assert main(["state", "diff", "settings.json", "s.db"]) == 1
     assert "settings.json is not an export" in capsys.readouterr().err
+
+
+@pytest.fixture
+def backup(two):
+    """The directory of a backup of the project."""
+    with open_state_backend(two) as store:
+        return back_up(store, two / "backups", kind="file").path
+
+
+def test_a_backup_holds_what_its_store_held(two, backup, capsys):
+    assert main(["state", "export", "e", "--quiet"]) == 0
+    for a, b in ((str(backup), "."), ("e", str(backup)), ("s.db", str(backup))):
+        assert main(["state", "diff", a, b]) == 0
+    change(row_count=7)
+    assert main(["state", "diff", str(backup), "s.db"]) == 1
+    assert "B row_count: 7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.jsonl.gz"])
+def test_a_damaged_backup_is_not_a_difference(two, backup, name, capsys):
+    content = (backup / name).read_bytes()
+    (backup / name).write_bytes(content[:40] + b"x" + content[41:])
+    assert main(["state", "diff", ".", str(backup)]) == 5
+    assert f"backup {backup.name} is damaged" in capsys.readouterr().err
+
+
+def test_another_export_in_the_place_of_a_payload_is_found(two, backup):
+    assert main(["state", "export", "e.gz", "--quiet"]) == 0
+    (backup / "state.jsonl.gz").write_bytes(Path("e.gz").read_bytes())
+    assert main(["state", "diff", ".", str(backup)]) == 5

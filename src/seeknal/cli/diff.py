@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def diff(
-    a: Annotated[str, typer.Argument(help="A project, a store, a URL, or an export.")],
+    a: Annotated[str, typer.Argument(help="A project, store, URL, export or backup.")],
     b: Annotated[str, typer.Argument(help="The other one.")],
     option_a: Annotated[
         list[str] | None, typer.Option("--option-a", metavar="KEY=VALUE", help="An option of A's store; repeatable.")

@@ -1,4 +1,4 @@
-"""What a name on the command line means, where it may mean a store or an export."""
+"""What a name on the command line means, where it may mean a store, an export or a backup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from seeknal.state.record_store import RecordStore
 
 SQLITE_MAGIC = b"SQLite format 3\0"
-HINT = "Name a project, a file store, a SQLite file, a URL like postgresql://host/name, or an export."
+HINT = "Name a project, a file store, a SQLite file, a URL like postgresql://host/name, an export, or a backup."
 
 
 @contextmanager
@@ -34,12 +34,17 @@ def records_named(name: str, options: dict[str, Any]) -> Iterator[Iterator[Recor
     """
     path = Path(name)
     try:
-        is_export = "://" not in name and path.is_file() and _is_export(path)
+        is_url = "://" in name
+        is_backup = not is_url and (path / "manifest.json").is_file()
+        is_export = not is_url and path.is_file() and _is_export(path)
     except OSError as error:
         raise ConfigurationError(f"cannot look at {name}: {error.strerror}", hint=HINT) from error
-    if options and is_export:
+    if options and (is_backup or is_export):
         raise ConfigurationError(f"{name} takes no options", hint="They are for a store.")
-    if is_export:
+    if is_backup:
+        with _records_of_backup(path) as found:
+            yield found
+    elif is_export:
         with _records_of_export(path) as found:
             yield found
     else:
@@ -61,6 +66,18 @@ def _records_of_export(path: Path) -> Iterator[Iterator[Record]]:
     from seeknal.state.dump.sorting import sorted_records
 
     with dump_file(path) as dump, sorted_records(dump) as found:
+        yield found
+
+
+@contextmanager
+def _records_of_backup(path: Path) -> Iterator[Iterator[Record]]:
+    from seeknal.state.backup.generations import PAYLOAD, damaged, read_manifest
+    from seeknal.state.backup.verifying import digest_of_file
+
+    manifest, payload = read_manifest(path), path / PAYLOAD
+    if digest_of_file(payload) != (manifest.size, manifest.sha256):
+        raise damaged(path, f"{PAYLOAD} is not what was written")
+    with _records_of_export(payload) as found:
         yield found
 
 
@@ -111,4 +128,4 @@ def _created(name: str, options: dict[str, Any]) -> StateBackend:
                     return StateBackendFactory.create("database", db_path=path, **options)
     except OSError as error:
         raise ConfigurationError(f"cannot look at {name}: {error.strerror}", hint=HINT) from error
-    raise ConfigurationError(f"{name} is neither a project nor a store, nor an export", hint=HINT)
+    raise ConfigurationError(f"{name} is neither a project nor a store, nor an export or a backup", hint=HINT)
