@@ -24,7 +24,7 @@ from seeknal.state.checks import merging
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.settings import load_settings
 from seeknal.state.sql import health, schema
-from seeknal.state.unit import changed_intervals
+from seeknal.state.unit import change_intervals
 
 NAMES = ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL", "TURSO_AUTH_TOKEN")
 
@@ -288,8 +288,8 @@ def test_merging_is_the_same_for_every_disorder():
     spans = [(1, 3), (2, 5), (5, 5), (7, 6), (9, 10)]
     for order in (spans, spans[::-1], spans[2:] + spans[:2]):
         done = [CompletedInterval("n", day(start), day(end), "r") for start, end in order]
-        for change in merging(done):
-            done = changed_intervals(done, change)
+        for change in merging(list(done)):
+            change_intervals(done, change)
         assert [(each.start.day, each.end.day) for each in done] == [(1, 5), (9, 10)]
 
 

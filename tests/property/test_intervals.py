@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from seeknal.model.intervals import Interval, covers, gaps, intersect, subtract, union
 from seeknal.model.records import CompletedInterval
 from seeknal.state.batch import IntervalCompleted, IntervalRestated
-from seeknal.state.unit import changed_intervals
+from seeknal.state.unit import change_intervals
 
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
 LAST = 40
@@ -64,12 +64,12 @@ def test_changes_one_after_another(changes):
     for completes, (start, end), run_id in changes:
         span = set(range(start, end))
         if completes:
-            done = changed_intervals(done, IntervalCompleted("n", at(start), at(end), run_id))
+            change_intervals(done, IntervalCompleted("n", at(start), at(end), run_id))
             wanted |= span
             assert next(each.run_id for each in done if each.start <= at(start) < each.end) == run_id
         else:
             before = done
-            done = changed_intervals(done, IntervalRestated("n", at(start), at(end)))
+            change_intervals(done, IntervalRestated("n", at(start), at(end)))
             wanted -= span
             for each in done:
                 assert any(

@@ -16,7 +16,7 @@ from seeknal.model.intervals import Interval, union
 from seeknal.state.backend import create_state_backend
 from seeknal.state.batch import IntervalCompleted, IntervalRestated
 from seeknal.state.sql.intervals import work_steps
-from seeknal.state.unit import changed_intervals
+from seeknal.state.unit import change_intervals
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["seeknal.state.sql.backend"])
@@ -82,7 +82,7 @@ def test_every_change_does_what_the_pure_function_does(backend, commits):
         with backend.transaction():
             for change in wanted:
                 apply(backend, change)
-                done = changed_intervals(done, change)
+                change_intervals(done, change)
         assert backend.get_completed_intervals(node_id) == done
 
 
@@ -111,7 +111,8 @@ def test_a_change_touches_its_neighbours_and_no_other_rows(backend, completes):
         # The gap between the second and the third one; or the end of the second and the beginning of the third.
         hours = (5, 6) if completes else (4, 7)
         change = change_of(node_id, completes, hours, "s")
-        wanted = changed_intervals(backend.get_completed_intervals(node_id), change)
+        wanted = backend.get_completed_intervals(node_id)
+        change_intervals(wanted, change)
         counts.append(rows_changed(backend, change))
         assert backend.get_completed_intervals(node_id) == wanted
     assert counts[0] == counts[1]
@@ -162,7 +163,7 @@ def together(options, parts, threads=2):
 def spans_of(changes):
     done = []
     for change in changes:
-        done = changed_intervals(done, change)
+        change_intervals(done, change)
     return [Interval(each.start, each.end) for each in done]
 
 

@@ -79,8 +79,16 @@ def import_state(
     from seeknal.state.transfer import record_store, records
 
     if file != STANDARD_STREAM and Path(file).is_dir():
-        places = {"project_path": project_path, "backend": backend, "database_url": database_url}
-        published.adopt(Path(file), dry_run=dry_run, output=output, quiet=quiet, debug=debug, **places)
+        published.adopt(
+            Path(file),
+            dry_run=dry_run,
+            project_path=project_path,
+            backend=backend,
+            database_url=database_url,
+            output=output,
+            quiet=quiet,
+            debug=debug,
+        )
         return
     printer = Printer(output, quiet=quiet)
     settings = load_settings(project_path, backend=backend, database_url=database_url)
