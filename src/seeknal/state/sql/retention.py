@@ -15,7 +15,6 @@ from seeknal.clock import Clock
 from seeknal.model.changes import stale
 from seeknal.model.instants import to_us
 from seeknal.model.records import RunState
-from seeknal.state.batch import NodeKey
 from seeknal.state.retention import LOCKED, MOST_ROWS, NEWEST_SUCCESS, WRITTEN, Retirement, because, cleaned
 from seeknal.state.sql import leases, nodes, receipts, runs
 from seeknal.state.sql.dialects.base import RefusedError
@@ -35,18 +34,26 @@ def _is_of_run(ours: Any) -> ColumnElement[bool]:
     return and_(ours.c.run_id == bindparam("key"), ours.c.status == _SUCCESS)
 
 
+def _newest(on: Target, ours: Any) -> Any:
+    """Return the sequence of the newest success of a node.
+
+    In this form every database takes the first entry of an index. For a join or a maximum some read all of them.
+    """
+    every = on.tables.node_states.alias("every")
+    same = and_(every.c.node_id == ours.c.node_id, every.c.status == _SUCCESS)
+    first = select(every.c.sequence).where(same).order_by(every.c.sequence.desc()).limit(literal_column("1"))
+    return first.scalar_subquery()
+
+
 def _is_newest(on: Target, ours: Any) -> ColumnElement[bool]:
-    """Return that no other successful state of the node was written later."""
-    newer = on.tables.node_states.alias("newer")
-    same = (newer.c.node_id == ours.c.node_id) & (newer.c.status == _SUCCESS)
-    return ~exists(select(newer.c.run_id).where(same, newer.c.sequence > ours.c.sequence))
+    return and_(_is_of_run(ours), ours.c.sequence == _newest(on, ours))
 
 
 def _standing(on: Target) -> Any:
     """Return a run, how many nodes it has, and one whose newest success it holds."""
     every, run, ours = on.tables.node_states, on.tables.runs, _successes(on)
     count = select(func.count()).select_from(every).where(every.c.run_id == bindparam("key"))
-    newest = select(func.min(ours.c.node_id)).where(_is_of_run(ours), _is_newest(on, ours))
+    newest = select(func.min(ours.c.node_id)).where(_is_newest(on, ours))
     return select(run, count.scalar_subquery(), newest.scalar_subquery()).where(run.c.run_id == bindparam("key"))
 
 
@@ -60,23 +67,27 @@ def _same(on: Target) -> Any:
 
 def _obsolete(on: Target) -> Any:
     ours = _successes(on)
-    return select(literal_column("1")).where(
-        ~exists(select(ours.c.node_id).where(_is_of_run(ours), _is_newest(on, ours)))
-    )
+    return select(literal_column("1")).where(~exists(select(ours.c.node_id).where(_is_newest(on, ours))))
 
 
-def _witnesses(on: Target) -> Any:
-    """Return the newest success of each node that succeeded in a run."""
-    ours, theirs = _successes(on), on.tables.node_states.alias("theirs")
-    same = (theirs.c.node_id == ours.c.node_id) & (theirs.c.status == _SUCCESS)
-    columns = (theirs.c.run_id, theirs.c.node_id, theirs.c.version, theirs.c.sequence)
-    return select(*columns).join_from(ours, theirs, same).where(_is_of_run(ours), _is_newest(on, theirs))
+def _heads(on: Target) -> Any:
+    """Return each node that succeeded in a run, and the sequence of its newest success."""
+    ours = _successes(on)
+    return select(ours.c.node_id, _newest(on, ours)).where(_is_of_run(ours))
+
+
+def _head(on: Target) -> Any:
+    every = on.tables.node_states
+    key = (every.c.node_id == bindparam("node_key"), every.c.status == _SUCCESS)
+    seen = every.c.sequence == bindparam("seen", type_=BigInteger)
+    return select(every.c.version).where(*key, seen).with_for_update(read=True)
 
 
 STANDING = Statement(_standing)
 SAME = Statement(_same)
 OBSOLETE = Statement(_obsolete)
-WITNESSES = Statement(_witnesses)
+HEADS = Statement(_heads)
+HEAD = Statement(_head)
 HOLD_NODES = Statement(
     lambda on: (
         select(on.tables.node_states.c.node_id)
@@ -124,7 +135,7 @@ def _judged(session: Session, clock: Clock, candidates: Sequence[RunState]) -> t
     locks_rows = session.target.dialect.locks_rows
     found = Retirement(0, [], {})
     stand: dict[str, RunState] = {}
-    witnesses: dict[NodeKey, tuple[int, int]] = {}
+    heads: dict[str, int] = {}
     judged = rows = 0
     for run in candidates:
         if rows >= MOST_ROWS:
@@ -145,14 +156,13 @@ def _judged(session: Session, clock: Clock, candidates: Sequence[RunState]) -> t
             found.gone.append(cleaned(run, count))
             stand[run.run_id] = run
             if locks_rows:
-                newer = session.all(WITNESSES, {"key": run.run_id})
-                witnesses.update(((row[0], row[1]), (row[2], row[3])) for row in newer)
+                heads.update((node_id, sequence) for node_id, sequence in session.all(HEADS, {"key": run.run_id}))
     # Runs before nodes, each in the order of their ids, as every commit does: no writers wait in a ring.
     demands = [_same_step(stand[run_id]) for run_id in sorted(stand)]
     demands += [leases.unlocked_step(run_id, clock) for run_id in stand]
     if locks_rows:
         demands += [Step(HOLD_NODES, {"key": run_id}) for run_id in sorted(stand)]
-    demands += [nodes.guard_step(key, *seen) for key, seen in sorted(witnesses.items())]
+    demands += [_head_step(node_id, sequence) for node_id, sequence in sorted(heads.items())]
     demands += [Step(OBSOLETE, {"key": run_id}, lambda session: stale("a node", 0, None)) for run_id in stand]
     return found._replace(judged=judged), demands
 
@@ -161,6 +171,12 @@ def _same_step(run: RunState) -> Step:
     finished_us = None if run.finished_at is None else to_us(run.finished_at)
     seen = {"seen_version": run.version, "seen_sequence": run.sequence, "seen_finished_us": finished_us}
     return Step(SAME, {"key": run.run_id, **seen}, lambda session: runs.stale_run(session, run.run_id, run.version))
+
+
+def _head_step(node_id: str, sequence: int) -> Step:
+    """Return the step that holds the newest success of a node: every write gives it another sequence."""
+    params = {"node_key": node_id, "seen": sequence}
+    return Step(HEAD, params, lambda session: stale(f"the newest success of node {node_id!a}", 0, None))
 
 
 def _deletions(found: Retirement) -> list[Step]:
