@@ -40,7 +40,7 @@ from seeknal.state.grants import granted, renewed
 from seeknal.state.image import LockEntry
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey, held, lost, new_owner
 from seeknal.state.transaction import BegunTransaction, Transaction, backoff, ended
-from seeknal.state.unit import changed_intervals
+from seeknal.state.unit import change_intervals
 
 MOST_MS = 366 * 24 * 3600 * 1000
 
@@ -79,7 +79,9 @@ class Records:
         return self.runs[run_id]
 
     def do(self, change: IntervalCompleted | IntervalRestated) -> None:
-        self.intervals[change.node_id] = changed_intervals(self.intervals.get(change.node_id, []), change)
+        done = list(self.intervals.get(change.node_id, []))  # the list itself may be another copy's, too
+        change_intervals(done, change)
+        self.intervals[change.node_id] = done
         self.work += (change,)
 
 
