@@ -170,6 +170,24 @@ def test_a_run_that_begins_in_the_last_moment_refuses_the_move(source, target, m
     moved(source, target)
 
 
+def test_what_is_written_to_an_empty_target_in_the_last_moment_is_not_taken_away(source, target, monkeypatch):
+    write = target.write_successor
+
+    def write_first(store_id, successor):
+        if successor:
+            monkeypatch.undo()
+            target.create_run("mine")
+        write(store_id, successor)
+
+    before = content(source)
+    monkeypatch.setattr(target, "write_successor", write_first)
+    with pytest.raises(TransferError, match="another state"):
+        moved(source, target)
+    assert target.list_runs() == ["mine"]
+    assert content(source) == before
+    target.create_run("goes on")
+
+
 def test_after_a_rollback_what_differs_is_replaced(source, target):
     moved(source, target)
     store_id = source.read_store().store_id

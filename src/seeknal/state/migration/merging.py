@@ -19,15 +19,15 @@ from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, Part
 from seeknal.state.migration.copying import Ledger, Lookup
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.store_info import is_being_filled
+from seeknal.state.store_info import StoreInfo, is_being_filled
 from seeknal.state.transfer import BATCH_ROWS, Record
 
 R = TypeVar("R", RunState, NodeState)
 
 
-def merge_problem(source: RecordStateBackend, target: RecordStateBackend) -> str:
-    """Return why the source cannot be merged into the target, or nothing; locks apart."""
-    ours, theirs = source.read_store(), target.read_store()
+def merge_problem(source: RecordStateBackend, target: RecordStateBackend, theirs: StoreInfo) -> str:
+    """Return why the source cannot be merged into a target that says this of itself, or nothing; locks apart."""
+    ours = source.read_store()
     if ours.store_id == theirs.store_id:
         return "the target is a copy of the source: there is nothing to merge"
     is_begun = is_being_filled(theirs.superseded_by)

@@ -28,7 +28,7 @@ from seeknal.state.migration.merging import Merge
 from seeknal.state.migration.planning import source_problem, target_problem
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.store_info import filling_mark, moving_mark
+from seeknal.state.store_info import StoreInfo, filling_mark, moving_mark
 from seeknal.state.transaction import backoff
 from seeknal.state.transfer import BATCH_ROWS, Counts, records
 
@@ -106,7 +106,7 @@ def move(
             target,
             (target if is_merge else source).read_store().store_id,
             mark,
-            problem=lambda: target_problem(source, target, is_merge=is_merge),
+            problem=lambda found: target_problem(source, target, found, is_merge=is_merge),
             hint="Choose another store." if is_merge else "Choose an empty store, or add to this one with --merge.",
         )
         filling = stack.enter_context(claim)
@@ -193,7 +193,7 @@ def claimed_source(
 
 @contextmanager
 def claimed_target(
-    target: RecordStateBackend, store_id: str, mark: str, *, problem: Callable[[], str], hint: str
+    target: RecordStateBackend, store_id: str, mark: str, *, problem: Callable[[StoreInfo], str], hint: str
 ) -> Iterator[Filling]:
     """Let only the holder of the mark write to the target; an error in the block undoes its commits.
 
@@ -201,7 +201,7 @@ def claimed_target(
         target: The store.
         store_id: The identity that it gets.
         mark: What it bears in the block.
-        problem: Says why it cannot take the state, or nothing.
+        problem: Called with what it said of itself before; says why it cannot take the state, or nothing.
         hint: What to do then.
 
     Raises:
@@ -210,10 +210,11 @@ def claimed_target(
     """
     wait_for_dead_move(target)
     refuse_others(target)
-    found = problem()
+    info = target.read_store()
+    found = problem(info)
     if found:
         raise TransferError(found, hint=hint)
-    is_current = target.read_store().superseded_by is None
+    is_current = info.superseded_by is None
     with ExitStack() as stack:
         if is_current:
             stack.enter_context(target.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
@@ -222,7 +223,7 @@ def claimed_target(
         try:
             if is_current:
                 refuse_others(target)
-                found = problem()  # nobody changes it any more
+                found = problem(info)  # nobody changes it any more
                 if found:
                     raise TransferError(found, hint=hint)
             yield filling

@@ -10,7 +10,7 @@ from seeknal.state.migration.copying import Ledger, Told
 from seeknal.state.migration.ends import KEY
 from seeknal.state.migration.merging import merge_problem
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.store_info import is_being_filled, is_unfinished
+from seeknal.state.store_info import StoreInfo, is_being_filled, is_unfinished
 from seeknal.state.transfer import BATCH_ROWS, Counts, records
 
 READINGS = 3
@@ -74,7 +74,7 @@ def plan_move(
     problem = source_problem(source, target, target_where)
     refused += [str(problem)] if problem else []
     if target is not None:
-        theirs = target_problem(source, target, is_merge=is_merge)
+        theirs = target_problem(source, target, target.read_store(), is_merge=is_merge)
         refused += [theirs] if theirs else []
     return MovePlan(counts=ledger.counts, bytes=ledger.bytes, seconds=seconds, refused=refused, is_held=bool(locks))
 
@@ -120,11 +120,20 @@ def source_problem(
     )
 
 
-def target_problem(source: RecordStateBackend, target: RecordStateBackend, *, is_merge: bool = False) -> str:
-    """Return why this target cannot take the source, or nothing; locks apart."""
+def target_problem(
+    source: RecordStateBackend, target: RecordStateBackend, theirs: StoreInfo, *, is_merge: bool = False
+) -> str:
+    """Return why this target cannot take the source, or nothing; locks apart.
+
+    Args:
+        source: The store to move.
+        target: Where to.
+        theirs: What the target says of itself; if it was claimed since, what it said before.
+        is_merge: Whether the target keeps what it holds.
+    """
     if is_merge:
-        return merge_problem(source, target)
-    ours, theirs = source.read_store(), target.read_store()
+        return merge_problem(source, target, theirs)
+    ours = source.read_store()
     if next(records(target), None) is None:
         return ""
     if ours.store_id == theirs.store_id:

@@ -36,7 +36,7 @@ from seeknal.state.migration.moving import (
 from seeknal.state.migration.portable_reading import Unplaced, reading_of
 from seeknal.state.migration.portable_writing import Rewriting, kept_copy
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.store_info import filling_mark, is_being_filled, moving_mark
+from seeknal.state.store_info import StoreInfo, filling_mark, is_being_filled, moving_mark
 from seeknal.state.transfer import BATCH_ROWS, Counts, digest_of, records
 
 
@@ -166,7 +166,7 @@ def _target_end(
             target,
             target.read_store().store_id,
             mark,
-            problem=lambda: record_target_problem(target, source_where, mark),
+            problem=lambda found: record_target_problem(target, found, source_where),
             hint="Choose an empty store.",
         )
         with claim as filling:
@@ -190,20 +190,20 @@ def _target_end(
             raise
 
 
-def record_target_problem(target: RecordStateBackend, source_where: str, mark: str | None = None) -> str:
+def record_target_problem(target: RecordStateBackend, theirs: StoreInfo, source_where: str) -> str:
     """Return why this target cannot take a source that tells no identity, or nothing; locks apart.
 
     Args:
         target: The store.
+        theirs: What it says of itself; if it was claimed since, what it said before.
         source_where: The source in words: a store whose state moved there takes it back, and one that was being filled
             from there when the move was killed.
-        mark: What the target bears since it was found empty.
     """
-    found = target.read_store().superseded_by
-    is_ours = found == source_where or (found is not None and found.startswith(filling_mark(source_where, "")))
-    if (is_ours and found != mark) or next(records(target), None) is None:
+    found = theirs.superseded_by or ""
+    is_ours = found == source_where or found.startswith(filling_mark(source_where, ""))
+    if is_ours or next(records(target), None) is None:
         return ""
-    if is_being_filled(found) and found != mark:
+    if is_being_filled(found):
         return f"the target holds an unfinished copy of another state: it was {found}"
     return "the target already holds another state"
 

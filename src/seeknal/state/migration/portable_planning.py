@@ -46,7 +46,7 @@ def plan_portably(
         problem = source_problem(source, None, target_where)
         refused += [str(problem)] if problem else []
     if target is not None and not is_done(source, target, target_where):
-        theirs = record_target_problem(target, source_where)
+        theirs = record_target_problem(target, target.read_store(), source_where)
         refused += [theirs] if theirs else []
     if is_plain(target_class):
         try:
