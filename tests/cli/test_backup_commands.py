@@ -153,6 +153,8 @@ def test_a_lost_state_comes_back_with_its_identity(project, capsys):
     identity = told(capsys, "state", "backup")["store_id"]
     shutil.move("target/backups", "safe")
     shutil.rmtree("target")
+    assert told(capsys, "state", "restore", "latest", "--from", "safe")["present"]["runs"] == 0
+    assert not (project / "target").exists(), "a preview makes no store"
     assert told(capsys, "state", "restore", "latest", "--from", "safe", "--no-dry-run")["store_id"] == identity
     assert digest() == before
     assert not (project / "target" / "backups").exists(), "there was nothing to undo"

@@ -160,6 +160,19 @@ def test_writers_go_on_from_what_a_restore_put_there_and_write_nothing_of_before
     writers.check(store)
 
 
+def test_a_snapshot_stays_what_it_was_and_keeps_no_writer_waiting(place, store):
+    fill(store)
+    before = digest_of(store)
+    kind, options = place
+    with store.snapshot() as frozen, create_state_backend(kind, **options, busy_timeout_ms=2000) as other:
+        other.initialize()
+        spoil(other)
+        assert digest_of(frozen) == before != digest_of(store)
+        with store.snapshot() as later:
+            assert digest_of(later) == digest_of(other)
+        assert digest_of(frozen) == before
+
+
 # ---- there and back ----
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +12,12 @@ from seeknal.cli.migrate import DryRun
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet
 from seeknal.cli.output import Format, Printer, sized
 from seeknal.cli.progress import progress
+from seeknal.cli.stores import looked_at
 
 if TYPE_CHECKING:
     from seeknal.state.backup.generations import Generation
     from seeknal.state.backup.restoring import RestorePlan
+    from seeknal.state.record_backend import RecordStateBackend
     from seeknal.state.settings import StateSettings
 
 CORRUPT = 5
@@ -148,22 +151,20 @@ def restore(
     printer = Printer(output, quiet=quiet)
     settings = load_settings(project_path, backend=backend, database_url=database_url)
     where = _directory(settings, directory)
-    with open_settings(settings) as opened:
-        store = record_store(opened)
-        ours = None if next(iter(store.list_runs(limit=1)), None) is None or force else store.read_store().store_id
-        found = find(where, name, ours)
+    with ExitStack() as stack:
+        if dry_run:
+            there = looked_at(stack, settings)  # to open one that is not there would make it
+            found = find(where, name, None if force else _identity(there))
+            with progress(printer) as tell:
+                plan = plan_restore(there, found, is_forced=force, on_progress=tell)
+            _show_plan(printer, settings, plan)
+            return
+        store = record_store(stack.enter_context(open_settings(settings)))
+        found = find(where, name, None if force else _identity(store))
+        undo_in = None if no_backup else where
         with progress(printer) as tell:
-            if dry_run:
-                plan = plan_restore(store, found, is_forced=force, on_progress=tell)
-                _show_plan(printer, settings, plan)
-                return
             report = restore_state(
-                store,
-                found,
-                kind=settings.backend,
-                is_forced=force,
-                undo_in=None if no_backup else where,
-                on_progress=tell,
+                store, found, kind=settings.backend, is_forced=force, undo_in=undo_in, on_progress=tell
             )
     lines = [("backup", report.backup), ("to", settings.where), *_counted(report.counts)]
     facts = {"backup": report.backup, "to": settings.where, "dry_run": False, "counts": report.counts}
@@ -187,6 +188,13 @@ def _show_plan(printer: Printer, settings: StateSettings, plan: RestorePlan) -> 
         printer.note("nothing was changed, and nothing would be: it is refused")
         raise typer.Exit(3 if plan.is_held else 1)
     printer.note("nothing was changed; run it again with --no-dry-run")
+
+
+def _identity(store: RecordStateBackend | None) -> str | None:
+    """Return the identity of the store whose backups can be meant; an empty one takes any."""
+    from seeknal.state.whole import records
+
+    return None if store is None or next(records(store), None) is None else store.read_store().store_id
 
 
 def _directory(settings: StateSettings, named: Path | None) -> Path:

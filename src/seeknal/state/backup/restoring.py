@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from seeknal.errors import SeeknalError, TransferError
+from seeknal.errors import LockHeldError, SeeknalError, TransferError
 from seeknal.model.records import NodeState, RunState
 from seeknal.state.backup.generations import PAYLOAD, Generation, Manifest
 from seeknal.state.backup.making import back_up
@@ -70,12 +71,12 @@ class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_restore(
-    store: RecordStateBackend, generation: Generation, *, is_forced: bool = False, on_progress: Progress = silent
+    store: RecordStateBackend | None, generation: Generation, *, is_forced: bool = False, on_progress: Progress = silent
 ) -> RestorePlan:
     """Read a backup and what the store holds now, and say what a restore would change; writes nothing.
 
     Args:
-        store: Where to, open.
+        store: Where to, open; ``None`` for one that does not exist yet.
         generation: The backup.
         is_forced: Whether it may be one of another store.
         on_progress: Called now and then.
@@ -86,12 +87,14 @@ def plan_restore(
     manifest, plan = verify(generation.path, on_progress=on_progress)
     present = Tally()
     lost = changed = returning = 0
-    with dump_file(generation.path / PAYLOAD) as dump, store.snapshot() as frozen:
-        for ours, theirs in _joined(_counted(frozen or store, present), dump.reading()):
+    with ExitStack() as stack:
+        dump = stack.enter_context(dump_file(generation.path / PAYLOAD))
+        reading = None if store is None else stack.enter_context(store.snapshot()) or store
+        for ours, theirs in _joined(_counted(reading, present), dump.reading()):
             lost += theirs is None
             returning += ours is None
             changed += None not in (ours, theirs) and ours != theirs
-    problems = list(_problems(store, manifest, is_forced=is_forced))
+    problems = [] if store is None else list(_problems(store, manifest, is_forced=is_forced))
     return RestorePlan(
         backup=generation.name,
         created_at=manifest.created_at,
@@ -101,7 +104,7 @@ def plan_restore(
         changed_runs=changed,
         returning_runs=returning,
         refused=[str(problem) for problem in problems],
-        is_held=bool(store.list_locks()),
+        is_held=any(isinstance(problem, LockHeldError) for problem in problems),
     )
 
 
@@ -209,8 +212,8 @@ def _is_empty(store: RecordStateBackend) -> bool:
 _Run = tuple[RunState, list[NodeState]]
 
 
-def _counted(reading: Reading, tally: Tally) -> Iterator[Record]:
-    for record in records(reading):
+def _counted(reading: Reading | None, tally: Tally) -> Iterator[Record]:
+    for record in () if reading is None else records(reading):
         tally.line_of(record)
         yield record
 
