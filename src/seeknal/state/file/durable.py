@@ -1,4 +1,4 @@
-"""Every system call that a kill or a power cut may interrupt; the only ``os.replace`` of the package.
+"""Every system call of a commit and of a checkpoint that a kill or a power cut may interrupt.
 
 Each is announced by name through `at`, so that a test can kill the process right there.
 

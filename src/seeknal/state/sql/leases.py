@@ -35,7 +35,7 @@ def _key(on: Target) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return locks.c.run_id == bindparam("key"), locks.c.node_id == bindparam("node_key")
 
 
-def _is_held(on: Target) -> ColumnElement[bool]:
+def is_held(on: Target) -> ColumnElement[bool]:
     """Return that a lease stands.
 
     In ticks, far more than a whole time to live ahead means that the ticks began anew: the machine was started again,
@@ -88,26 +88,26 @@ def _taken(on: Target) -> Any:
     token = case((_is_mine(on), locks.c.token), else_=locks.c.token + literal_column("1"))
     # In this order: MySQL computes a column from those that it has already set.
     changes = [(locks.c[name], value) for name, value in {"token": token, **_grant(on)}.items()]
-    return update(locks).where(*_key(on), or_(~_is_held(on), _is_mine(on))).ordered_values(*changes)
+    return update(locks).where(*_key(on), or_(~is_held(on), _is_mine(on))).ordered_values(*changes)
 
 
 CREATE = Statement(_created)
 TAKE = Statement(_taken)
 GET = Statement(lambda on: select(on.tables.locks).where(*_key(on)))
-GET_HELD = Statement(lambda on: select(on.tables.locks).where(*_key(on), _is_held(on)))
-GET_MINE = Statement(lambda on: select(on.tables.locks).where(*_key(on), _is_held(on), _is_mine(on)))
-HELD = Statement(lambda on: select(on.tables.locks).where(_is_held(on)))
+GET_HELD = Statement(lambda on: select(on.tables.locks).where(*_key(on), is_held(on)))
+GET_MINE = Statement(lambda on: select(on.tables.locks).where(*_key(on), is_held(on), _is_mine(on)))
+HELD = Statement(lambda on: select(on.tables.locks).where(is_held(on)))
 HOLD = Statement(
-    lambda on: select(on.tables.locks.c.token).where(*_key(on), _is_held(on), _is_mine(on)).with_for_update(read=True)
+    lambda on: select(on.tables.locks.c.token).where(*_key(on), is_held(on), _is_mine(on)).with_for_update(read=True)
 )
-RENEW = Statement(lambda on: update(on.tables.locks).where(*_key(on), _is_held(on), _is_mine(on)).values(_times(on)))
+RENEW = Statement(lambda on: update(on.tables.locks).where(*_key(on), is_held(on), _is_mine(on)).values(_times(on)))
 
 
 def _freed(on: Target, *conditions: ColumnElement[bool]) -> Any:
     return update(on.tables.locks).where(*conditions).values(is_free=literal_column("1"), reason=bindparam("why"))
 
 
-FREE = Statement(lambda on: _freed(on, *_key(on), _is_held(on), _is_mine(on)))
+FREE = Statement(lambda on: _freed(on, *_key(on), is_held(on), _is_mine(on)))
 FREE_RUN = Statement(lambda on: _freed(on, on.tables.locks.c.run_id == bindparam("key")))
 
 
@@ -137,7 +137,7 @@ def _tokens(on: Target) -> Any:
 TOKENS = Statement(_tokens)
 IS_UNLOCKED = Statement(
     lambda on: select(literal_column("1")).where(
-        ~exists(select(on.tables.locks.c.token).where(on.tables.locks.c.run_id == bindparam("key"), _is_held(on)))
+        ~exists(select(on.tables.locks.c.token).where(on.tables.locks.c.run_id == bindparam("key"), is_held(on)))
     )
 )
 

@@ -174,12 +174,12 @@ LATEST_OF_STATUS = Statement(lambda on: _newest_of_status(on).limit(literal_colu
 def read_node(session: Session, run_id: str, node_id: str) -> NodeState | None:
     """Return one node state."""
     row = session.one(GET, {"key": run_id, "node_key": node_id})
-    return None if row is None else _record(row)
+    return None if row is None else record(row)
 
 
 def read_nodes(session: Session, run_id: str) -> dict[str, NodeState]:
     """Return the node states of a run, sorted by the bytes of their ids."""
-    return {row[1]: _record(row) for row in session.all(OF_RUN, {"key": run_id})}
+    return {row[1]: record(row) for row in session.all(OF_RUN, {"key": run_id})}
 
 
 def read_latest(session: Session, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
@@ -189,7 +189,7 @@ def read_latest(session: Session, node_id: str, status: NodeStatus | None, hidde
             row = session.one(LATEST, {"node_key": node_id})
         else:
             row = session.one(LATEST_OF_STATUS, {"node_key": node_id, "status": status.value})
-        return None if row is None else _record(row)
+        return None if row is None else record(row)
     newest: Row | None = None
     for each in NodeStatus if status is None else [status]:
         # Within a transaction that has written the node in some runs: walk past those.
@@ -197,7 +197,7 @@ def read_latest(session: Session, node_id: str, status: NodeStatus | None, hidde
             if row[0] not in hidden:
                 newest = row if newest is None or row[-1] > newest[-1] else newest
                 break
-    return None if newest is None else _record(newest)
+    return None if newest is None else record(newest)
 
 
 def transition(session: Session, state: NodeState, expected: int, seen: int, op_id: int) -> int | None:
@@ -274,7 +274,8 @@ def _params(state: NodeState) -> dict[str, Any]:
     }
 
 
-def _record(row: Row) -> NodeState:
+def record(row: Row) -> NodeState:
+    """Return the node state that a row of the table holds, its columns in their order."""
     return NodeState(
         run_id=row[0],
         node_id=row[1],

@@ -146,7 +146,7 @@ def _judged(session: Session, clock: Clock, candidates: Sequence[RunState]) -> t
             continue  # somebody else deleted it
         *_, count, newest = row
         rows += 1 + count
-        if runs._record(row[:-2]) != run:
+        if runs.record(row[:-2]) != run:
             found.kept[run.run_id] = WRITTEN
         elif run.run_id in held:
             found.kept[run.run_id] = LOCKED

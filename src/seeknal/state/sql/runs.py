@@ -83,13 +83,13 @@ PAGE = Statement(
 def read_page(session: Session, after: RunState | None) -> list[RunState]:
     """Return the runs that follow one in creation order, `PAGE_RUNS` of them unless there are no more."""
     params = {"sequence": after.sequence if after else -1, "after": after.run_id if after else ""}
-    return [_record(row) for row in session.all(PAGE, params)]
+    return [record(row) for row in session.all(PAGE, params)]
 
 
 def read_run(session: Session, run_id: str) -> RunState | None:
     """Return one run."""
     row = session.one(GET, {"key": run_id})
-    return None if row is None else _record(row)
+    return None if row is None else record(row)
 
 
 def read_run_ids(session: Session, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
@@ -138,7 +138,8 @@ def _params(run: RunState) -> dict[str, Any]:
     }
 
 
-def _record(row: Row) -> RunState:
+def record(row: Row) -> RunState:
+    """Return the run that a row of the table holds, its columns in their order."""
     run_id, status, started_us, finished_us, config, metadata, version, sequence = row
     return RunState(
         run_id=run_id,

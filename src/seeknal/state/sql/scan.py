@@ -73,7 +73,7 @@ DELETE_ORPHANS = Statement(lambda on: on.tables.node_states.delete().where(_orph
 
 
 def _expired(on: Target) -> Any:
-    return and_(on.tables.locks.c.is_free == literal_column("0"), ~leases._is_held(on))
+    return and_(on.tables.locks.c.is_free == literal_column("0"), ~leases.is_held(on))
 
 
 EXPIRED = Statement(lambda on: select(on.tables.locks).where(_expired(on)))
@@ -114,11 +114,11 @@ class Scan:
 
     def runs(self) -> Iterator[RunState]:
         """Yield all runs, by their ids."""
-        return self._records("runs", runs._record, ("run",), (str,))
+        return self._records("runs", runs.record, ("run",), (str,))
 
     def nodes(self) -> Iterator[NodeState]:
         """Yield all node states, by run, then node."""
-        return self._records("node_states", nodes._record, ("run", "node"), (str, str))
+        return self._records("node_states", nodes.record, ("run", "node"), (str, str))
 
     def intervals(self) -> Iterator[CompletedInterval]:
         """Yield all completed intervals, by node, then start."""

@@ -232,7 +232,7 @@ def _committed(database: Database, steps: Any, *, is_locking_ranges: bool = Fals
 
 def _nobody_else(on: Target) -> Any:
     locks = on.tables.locks
-    others = select(locks.c.token).where(leases._is_held(on), locks.c.owner != bindparam("of_owner"))
+    others = select(locks.c.token).where(leases.is_held(on), locks.c.owner != bindparam("of_owner"))
     return select(literal_column("1")).where(~exists(others))
 
 
