@@ -35,6 +35,17 @@ def put(store, records):
 
 
 plain_backends.JsonStore.put = put
+
+if "DIES_AFTER_A_COMMIT" in os.environ:
+    from seeknal.state.sql.backend import DatabaseStateBackend
+
+    _commit = DatabaseStateBackend.commit
+
+    def commit(store, batch):
+        _commit(store, batch)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    DatabaseStateBackend.commit = commit
 """
 
 
@@ -194,6 +205,24 @@ def test_a_migration_killed_with_sigkill_is_begun_again_by_the_same_command(proj
     assert done.returncode == 0, done.stderr
     with JsonBackend(project.file) as there:
         assert content(there) == before
+
+
+@pytest.mark.parametrize("then", ["the same command", "a rollback"])
+def test_a_migration_from_plain_verbs_killed_with_sigkill_goes_on_or_is_undone(project, then):
+    assert project.migrate(*JSON, "--no-dry-run").returncode == 0
+    killed = project.migrate("--backend", "database", "--no-dry-run", DIES_AFTER_A_COMMIT="1")
+    assert killed.returncode == -signal.SIGKILL
+    assert "state_backend: json\n" in project.names
+    with JsonBackend(project.file) as there:
+        before = content(there)
+    if then == "a rollback":
+        assert project.run("state", "rollback", "--no-dry-run").returncode == 0
+        assert "state_backend: json\n" in project.names
+    done = project.migrate("--backend", "database", "--no-dry-run")
+    assert done.returncode == 0, done.stderr
+    with open_state_backend(project.path) as store:
+        assert content(store) == before
+        store.create_run("goes on")
 
 
 def test_a_killed_migration_is_undone_by_a_rollback(project):

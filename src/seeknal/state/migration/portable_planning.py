@@ -62,9 +62,7 @@ def cautions(
     """Return what a person has to know of a move between stores of these classes, as sentences."""
     told = []
     if is_plain(source):
-        told.append(
-            f"{source_where} cannot refuse writes: stop its writers before, and let none write to it afterwards"
-        )
+        told.append(f"{source_where} cannot refuse writes: stop its writers first, and let none write there again")
     if is_plain(target):
         told.append(f"{target_where} counts for itself: versions, lock tokens and the change log are not carried over")
     return told
