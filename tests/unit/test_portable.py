@@ -297,6 +297,20 @@ def test_what_is_written_to_a_target_of_records_in_the_last_moment_is_not_taken_
     assert ours_in_memory.list_runs() == ["mine"]
 
 
+def test_what_is_written_once_the_target_is_open_is_not_in_the_digest(ours_in_memory, target, monkeypatch):
+    fill(target)
+    write, digest = ours_in_memory.write_successor, digest_of(portable_view(target))
+
+    def write_at_once(store_id, successor):
+        write(store_id, successor)
+        if successor is None:
+            ours_in_memory.create_run("the first one")
+
+    monkeypatch.setattr(ours_in_memory, "write_successor", write_at_once)
+    assert moved(target, ours_in_memory).digest == digest
+    assert ours_in_memory.list_runs()[-1] == "the first one"
+
+
 def test_what_somebody_else_writes_into_the_target_meanwhile_stays(source, target, monkeypatch):
     monkeypatch.setattr("seeknal.state.migration.copying.STEP_RECORDS", 1)
 

@@ -111,9 +111,9 @@ def move_portably(
         _check_newest(source, target, nodes)
         if before_switch is not None:
             before_switch()
+        digest = ledger.digest if is_plain(type(target)) else digest_of(portable_view(target))
         leave(ledger.digest)
         end.open()
-        digest = digest_of(portable_view(target))
         if isinstance(target, RecordStateBackend):
             log_move(target, "migrate", source_where, target_where, digest)
         if on_switch is not None:
