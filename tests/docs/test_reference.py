@@ -9,6 +9,7 @@ from pathlib import Path
 import typer.main
 
 from seeknal import errors
+from seeknal.model import intervals, pending, schedule
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.backend import StateBackend
 from seeknal.state.contract import StateBackend as Contract
@@ -35,6 +36,22 @@ def test_every_error_is_in_the_errors_page() -> None:
         if inspect.isclass(found) and issubclass(found, errors.SeeknalError)
     ]
     assert [name for name in tree if f"`{name}`" not in page] == []
+
+
+def test_every_function_of_the_interval_library_is_in_its_page() -> None:
+    page = (REFERENCE / "intervals.md").read_text()
+    names = [
+        name
+        for module in (intervals, schedule, pending)
+        for name, found in vars(module).items()
+        if getattr(found, "__module__", None) == module.__name__ and not name.startswith("_")
+    ]
+    names += [name for name, found in vars(schedule.Schedule).items() if inspect.isfunction(found) and name[0] != "_"]
+    assert len(names) > 15
+    assert [name for name in names if not re.search(rf"\b{name}\b", page)] == []
+    assert [name for name in schedule.SHORTHANDS if f"`{name}`" not in page] == []
+    asked = inspect.signature(pending.pending_intervals).parameters.keys() - {"completed", "schedule"}
+    assert [name for name in asked if f"`{name}`" not in page] == []
 
 
 def test_number_of_abstract_methods_is_as_written() -> None:

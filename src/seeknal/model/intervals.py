@@ -3,7 +3,10 @@
 An `Interval` is ``[start, end)``: the start belongs to it, the end does not, and it is never empty.
 Functions that return several return the *canonical* list of the set they stand for: sorted, without
 overlaps, and with touching ones merged. Two canonical lists are equal exactly when they cover the same instants.
-Everything here is pure; bounds are aware datetimes in UTC.
+Everything here is pure; bounds are aware datetimes in UTC. Arguments may be in any order and overlap.
+
+This module needs no store, and neither do `seeknal.model.schedule`, which cuts intervals into the ticks of a schedule,
+and `seeknal.model.pending`, which says what is left to do.
 
 Example:
     >>> from datetime import datetime, UTC
@@ -19,6 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
+from operator import attrgetter
 
 import msgspec
 
@@ -26,7 +31,7 @@ from seeknal.errors import IntervalError, InvalidFieldError
 from seeknal.model.instants import data_instant
 
 
-class Interval(msgspec.Struct, frozen=True, order=True):
+class Interval(msgspec.Struct, frozen=True, order=True, gc=False):  # two datetimes are never part of a cycle
     """A non-empty span of data time ``[start, end)``; ordered by start, then end."""
 
     start: datetime
@@ -34,6 +39,9 @@ class Interval(msgspec.Struct, frozen=True, order=True):
 
     def __contains__(self, moment: datetime) -> bool:
         return self.start <= moment < self.end
+
+
+_start = attrgetter("start")
 
 
 def as_interval(start: object, end: object) -> Interval:
@@ -55,39 +63,40 @@ def as_interval(start: object, end: object) -> Interval:
 
 
 def union(*sets: Iterable[Interval]) -> list[Interval]:
-    """Return the canonical list of everything any of them covers. O(n log n)."""
+    """Return the canonical list of everything any of them covers. O(n log n), and O(n) of sorted ones."""
     merged: list[Interval] = []
-    for interval in sorted(interval for each in sets for interval in each):
-        if merged and interval.start <= merged[-1].end:
-            if interval.end > merged[-1].end:
-                merged[-1] = Interval(merged[-1].start, interval.end)
-        else:
-            merged.append(interval)
+    last: Interval | None = None
+    for interval in sorted(chain.from_iterable(sets), key=_start):
+        if last is None or interval.start > last.end:
+            last = interval
+            merged.append(last)
+        elif interval.end > last.end:
+            last = Interval(last.start, interval.end)
+            merged[-1] = last
     return merged
 
 
 def subtract(minuend: Iterable[Interval], subtrahend: Iterable[Interval]) -> list[Interval]:
-    """Return the canonical list of what ``minuend`` covers and ``subtrahend`` does not."""
-    holes = union(subtrahend)
+    """Return the canonical list of what ``minuend`` covers and ``subtrahend`` does not. Costs as much as `union`."""
+    holes = iter(union(subtrahend))
+    hole = next(holes, None)
     rest: list[Interval] = []
-    first = 0
     for interval in union(minuend):
-        start = interval.start
-        while first < len(holes) and holes[first].end <= start:
-            first += 1
-        at = first
-        while at < len(holes) and holes[at].start < interval.end:
-            if holes[at].start > start:
-                rest.append(Interval(start, holes[at].start))
-            start = max(start, holes[at].end)
-            at += 1
-        if start < interval.end:
-            rest.append(Interval(start, interval.end))
+        start, end = interval.start, interval.end
+        while hole is not None and hole.start < end:
+            if hole.start > start:
+                rest.append(Interval(start, hole.start))
+            start = max(start, hole.end)
+            if hole.end > end:  # it may cut the next one too
+                break
+            hole = next(holes, None)
+        if start < end:
+            rest.append(Interval(start, end))
     return rest
 
 
 def intersect(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interval]:
-    """Return the canonical list of what both cover."""
+    """Return the canonical list of what both cover. Costs as much as `union` of each."""
     ours, theirs = union(left), union(right)
     shared: list[Interval] = []
     i = j = 0
@@ -104,7 +113,7 @@ def intersect(left: Iterable[Interval], right: Iterable[Interval]) -> list[Inter
 
 
 def gaps(completed: Iterable[Interval], start: datetime, end: datetime) -> list[Interval]:
-    """Return the canonical list of what is missing from ``[start, end)``."""
+    """Return the canonical list of what is missing from ``[start, end)``, whose bounds are in UTC."""
     return subtract([Interval(start, end)], completed)
 
 

@@ -8,11 +8,12 @@ Source: PEP 495 for ``fold``: 0 takes the offset before a change and 1 the one a
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-LONGEST_CHANGE = timedelta(hours=3)
-"""No clock of the time zone database was ever put back by more."""
+ONE_DAY = timedelta(days=1)
+MIDNIGHT = time()
 
 
 def instants(wall: datetime, zone: ZoneInfo, *, both: bool) -> list[datetime]:
@@ -34,13 +35,24 @@ def instants(wall: datetime, zone: ZoneInfo, *, both: bool) -> list[datetime]:
     return [_change(second.astimezone(UTC), first.astimezone(UTC), zone)]
 
 
-def is_steady(at: datetime, zone: ZoneInfo) -> bool:
-    """Return whether the clocks are not changed within a day of an instant; false at the ends of time."""
-    try:
-        offsets = {(at + timedelta(days=days)).astimezone(zone).utcoffset() for days in (-1, 0, 1)}
-    except OverflowError:
-        return False
-    return len(offsets) == 1
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """Return the instant, in UTC, at which a day begins: where its midnight exists twice, the first."""
+    return instants(datetime.combine(day, MIDNIGHT), zone, both=False)[0]
+
+
+def steady_offset(day: date, zone: ZoneInfo) -> timedelta | None:
+    """Return the offset from UTC that holds all of a day and of the day before, or ``None`` if there is none.
+
+    It holds if it is the same at three midnights: no zone of the time zone database ever changed its
+    clocks and changed them back within six days.
+    """
+    offset = _offset(day, zone)
+    return offset if _offset(day - ONE_DAY, zone) == offset == _offset(day + ONE_DAY, zone) else None
+
+
+@lru_cache(maxsize=8192)
+def _offset(day: date, zone: ZoneInfo) -> timedelta | None:
+    return datetime.combine(day, MIDNIGHT, zone).utcoffset()
 
 
 def _change(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:

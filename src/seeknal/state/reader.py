@@ -6,14 +6,15 @@ The clauses are part of the law in `seeknal.state.contract`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from seeknal.errors import CapabilityError, SeeknalError
+from seeknal.errors import CapabilityError, IntervalError, SeeknalError
 from seeknal.model.changes import missing_run
-from seeknal.model.intervals import Interval, as_interval, gaps, union
+from seeknal.model.intervals import Interval, as_interval, gaps
+from seeknal.model.pending import NOT_LATE, pending_intervals
 from seeknal.model.records import CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
-from seeknal.model.schedule import as_schedule, missing_ticks
+from seeknal.model.schedule import as_schedule
 from seeknal.model.status import NodeStatus, as_status
 
 
@@ -98,22 +99,47 @@ class StateReader(ABC):
         end: datetime,
         schedule: str | None = None,
         timezone: str | None = None,
+        *,
+        lookback: int = 0,
+        lateness: timedelta = NOT_LATE,
+        max_intervals: int | None = None,
+        newest_first: bool = False,
     ) -> list[Interval]:
         """Return what a node has not completed of ``[start, end)``, in order.
 
         [INT-7] Without a schedule: the gaps. [INT-8] With one (a five-field cron expression or a
         shorthand): each whole tick within the span that is not fully completed.
 
+        [INT-11] With a schedule, ``end`` may be the instant at which one asks. Then the last ``lookback`` ticks
+        before it are to be done again, a tick is due when its end is ``lateness`` ago, and at most ``max_intervals``
+        are returned, the oldest or the newest first, as in `seeknal.model.pending.pending_intervals`.
+
         Raises:
             IntervalError: [INT-9] ``end <= start``; a schedule or time zone that cannot be read; a
-                time zone without a schedule.
+                time zone, or anything of [INT-11], without a schedule.
+            InvalidFieldError: [INT-11] A count or a lateness that is none.
         """
         span = as_interval(start, end)
         rule = None if schedule is None and timezone is None else as_schedule(schedule, timezone)
-        done = union(Interval(each.start, each.end) for each in self.get_completed_intervals(node_id))
-        if rule is None:
-            return gaps(done, span.start, span.end)
-        return list(missing_ticks(done, span.start, span.end, rule))
+        done = [Interval(each.start, each.end) for each in self.get_completed_intervals(node_id)]
+        if rule is not None:
+            left = pending_intervals(
+                done,
+                rule,
+                now=span.end,
+                start=span.start,
+                lookback=lookback,
+                lateness=lateness,
+                max_intervals=max_intervals,
+                newest_first=newest_first,
+            )
+            return list(left)
+        if (lookback, lateness, max_intervals, newest_first) != (0, NOT_LATE, None, False):
+            raise IntervalError(
+                "lookback, lateness, max_intervals and newest_first are about ticks, and there is no schedule",
+                hint="Pass a schedule such as '@daily', or leave them out.",
+            )
+        return gaps(done, span.start, span.end)
 
     @abstractmethod
     def list_partitions(self, node_id: str) -> list[PartitionState]:

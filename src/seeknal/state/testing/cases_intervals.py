@@ -201,6 +201,37 @@ class IntervalCases:
         )
         assert autumn.end - autumn.start == timedelta(hours=25)
 
+    @clause("INT-11")
+    def test_missing_ticks_as_of_their_end(self, backend: StateBackend) -> None:
+        """Done again, late, and only some of them."""
+        backend.create_run("r")
+        backend.add_completed_interval("r", NODE, day(1), day(6))
+        backend.restate_intervals(NODE, day(2), day(3))
+
+        def missing(**options: Any) -> list[int]:
+            found = backend.get_missing_intervals(NODE, day(1), day(6, 12), "@daily", **options)
+            return [tick.start.day for tick in found]
+
+        assert missing() == [2]
+        assert missing(lookback=2) == [2, 4, 5]
+        assert missing(lookback=2, lateness=timedelta(hours=13)) == [2, 3, 4]
+        assert missing(lookback=2, max_intervals=2) == [2, 4]
+        assert missing(lookback=2, max_intervals=2, newest_first=True) == [5, 4]
+        assert missing(lookback=2, max_intervals=0) == []
+
+    @clause("INT-11", "INT-9", "ERR-1")
+    def test_bad_counts_of_ticks(self, backend: StateBackend) -> None:
+        """Refused by their names; and ticks of no schedule."""
+        bad: dict[str, Any] = {"lookback": -1, "max_intervals": 1.5, "lateness": 3}
+        for field, value in bad.items():
+            with pytest.raises(InvalidFieldError) as caught:
+                backend.get_missing_intervals(NODE, day(1), day(2), "@daily", **{field: value})
+            assert caught.value.field == field
+            assert caught.value.hint
+        for given in ({"lookback": 1}, {"max_intervals": 1}, {"lateness": timedelta(1)}, {"newest_first": True}):
+            with pytest.raises(IntervalError, match="schedule"):
+                backend.get_missing_intervals(NODE, day(1), day(2), **given)
+
     @clause("INT-9", "ERR-1")
     @pytest.mark.parametrize(
         ("schedule", "zone"),
