@@ -460,6 +460,23 @@ def test_missing_tables_and_columns(sql, at):
     assert found["schema-column"].what.count("locks.reason")
 
 
+def retyped(sql, kind):
+    table = sql.table("partitions")
+    sql.run(f"ALTER TABLE {table} DROP COLUMN row_count", f"ALTER TABLE {table} ADD COLUMN row_count {kind}")
+
+
+def test_a_column_of_another_kind(sql, at):
+    retyped(sql, "TEXT")
+    (found,) = examined(at(sql))
+    assert (found.check, found.severity) == ("schema-kind", "error")
+    assert "partitions.row_count is text, and should be a number of 64 bits" in found.what
+
+
+def test_a_column_that_is_too_narrow(sql, at):
+    retyped(sql, "INTEGER")
+    assert checks(at(sql)) == (["schema-kind"] if sql.kind in ("postgresql", "mysql") else [])
+
+
 def test_a_newer_schema(sql, at):
     sql.run(f"UPDATE {sql.table('store')} SET schema_version = 99")
     assert checks(at(sql)) == ["schema-newer"]
