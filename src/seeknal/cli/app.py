@@ -26,9 +26,11 @@ from seeknal.cli import (
     diff,
     doctor,
     dump,
+    intervals,
     locks,
     log,
     migrate,
+    partitions,
     pins,
     project,
     published,
@@ -96,6 +98,8 @@ state_app.command("doctor")(doctor.doctor)
 state_app.command("diff")(diff.diff)
 state_app.command("check-backend")(check.check_backend)
 app.add_typer(state_app)
+app.add_typer(intervals.intervals_app)
+app.add_typer(partitions.partitions_app)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,69 @@
+"""Which partitions a node is expected to have: the lines of a file, and the ticks of a schedule in words."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seeknal.cli.times import local
+from seeknal.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from seeknal.model.intervals import Interval
+
+STREAM = Path("-")
+"""Standard input."""
+
+
+def keys_of_file(path: Path) -> list[str]:
+    """Return the keys in a file, one a line, each once, in its order; empty lines are none.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no UTF-8.
+        InvalidIdError: A line is no key; the message names it.
+    """
+    from seeknal.model.ids import check_id
+
+    name = "standard input" if path == STREAM else str(path)
+    try:
+        content = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
+        lines = content.decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise ConfigurationError(
+            f"--expected {name} cannot be read: {error.strerror}", hint="Name a file with one key a line, or -."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"--expected {name} is no UTF-8 at byte {error.start}", hint="Save it as UTF-8, one key a line."
+        ) from None
+    numbered = [(number, line.removesuffix("\r")) for number, line in enumerate(lines, 1)]
+    return list(dict.fromkeys(check_id(key, f"line {number} of {name}") for number, key in numbered if key))
+
+
+def keys_of_ticks(span: Interval, schedule: str, timezone: str | None, form: str, zone: ZoneInfo) -> list[str]:
+    """Return the beginnings of the whole ticks within a span, as text of the time zone, each once, in order.
+
+    Args:
+        span: What is looked at.
+        schedule: Five cron fields, or a shorthand.
+        timezone: Of the schedule; UTC when ``None``.
+        form: As for ``strftime``.
+        zone: The same time zone.
+
+    Raises:
+        ConfigurationError: The form cannot be used.
+        IntervalError: As `as_schedule` and `missing_ticks`.
+        InvalidIdError: What comes out is no key.
+    """
+    from seeknal.model.ids import check_id
+    from seeknal.model.schedule import as_schedule, missing_ticks
+
+    try:
+        ticks = missing_ticks([], span.start, span.end, as_schedule(schedule, timezone))
+        texts = dict.fromkeys(local(tick.start, zone).strftime(form) for tick in ticks)
+    except UnicodeError as error:
+        raise ConfigurationError(f"--format {form!a} cannot be used", hint="Write it like %Y-%m-%d.") from error
+    return [check_id(text, "a key of --format") for text in texts]
