@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 
 import pytest
 from sqlalchemy import inspect
@@ -18,6 +19,7 @@ from seeknal.state.backup.making import back_up
 from seeknal.state.backup.restoring import restore
 from seeknal.state.backup.verifying import verify
 from seeknal.state.file.backend import FileStateBackend
+from seeknal.state.migration.ends import KEY
 from seeknal.state.testing.crashes import commit_number, kill_at
 from seeknal.state.transfer import digest_of
 
@@ -152,6 +154,13 @@ def test_what_a_killed_restore_left_beside_the_store_disturbs_nobody_and_is_remo
         assert digest_of(store) == new
         assert [each for each in store.examine() if each.severity == "error"] == []
         assert sides_of(store, tmp_path), "it was killed too early"
+        if place[0] == "database":
+            assert "restore-leftover" not in {each.check for each in store.examine()}, "its lease has not run out yet"
+            store.break_lock(KEY, reason="its process is gone")
+            [finding] = [each for each in store.examine() if each.check == "restore-leftover"]
+            finding.mend()
+            assert sides_of(store, tmp_path) == []
+            assert ended(restore_until_put, place, tmp_path / "b", made.name)
         restore(store, made, kind="any")
         assert digest_of(store) == old
         assert sides_of(store, tmp_path) == []
@@ -172,22 +181,24 @@ def _tables(connection, tables):
 
 
 def _kill_at_random(place, directory, rounds):
-    """Kill restores after times that grow, until one comes to its end; return how many were killed."""
+    """Kill restores at any time until a little after their end; return how many were killed before that."""
     made, old, new = filled(place, directory)
-    waiting, kills = threading.Event(), 0
+    waiting, kills, window = threading.Event(), 0, 0.3
     for number in range(rounds):
         begun = PROCESSES.Event()
         child = PROCESSES.Process(target=restore_until_killed, args=(place, directory, made.name, "", 0, begun))
         child.start()
         assert begun.wait(60)
-        waiting.wait(random.uniform(0.0, 0.3))
+        waiting.wait(random.uniform(0.0, window))
         child.kill()
         child.join()
         kills += child.exitcode != 0
         with opened(place) as store:
             found = digest_of(store)
             assert found in (old, new), f"round {number} left a mixture"
+            started = time.monotonic()
             restore(store, made, kind="any")
+            window = 1.3 * (time.monotonic() - started)
             assert digest_of(store) == old
             for more in range(15, 45):
                 commit_number(store, more)
@@ -201,7 +212,7 @@ def test_a_restore_that_is_killed_at_random_leaves_one_of_two_contents_and_is_do
 
 @pytest.mark.nightly
 def test_restores_that_are_killed_at_random_many_times_leave_one_of_two_contents(place, tmp_path):
-    assert _kill_at_random(place, tmp_path / "b", 60)
+    assert _kill_at_random(place, tmp_path / "b", 30)
 
 
 def test_a_snapshot_that_a_killed_backup_left_is_removed_by_the_next_one(tmp_path):

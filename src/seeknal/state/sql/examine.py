@@ -20,9 +20,9 @@ from seeknal.state.checks import (
     run_findings,
     work_findings,
 )
-from seeknal.state.finding import Finding, error, no_store, older_schema, refusal
+from seeknal.state.finding import Finding, error, no_store, older_schema, refusal, warning
 from seeknal.state.record_store import RecordStore
-from seeknal.state.sql import leases, scan, schema
+from seeknal.state.sql import leases, scan, schema, whole
 from seeknal.state.sql.drift import drift_findings, drift_of
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.health import health_findings
@@ -58,7 +58,7 @@ def findings(database: Database, store: RecordStore) -> Iterator[Finding]:
         return
     yield from drift_findings(database, drift)
     if drift.can_be_read:
-        for check in (_run_and_node_findings, _work_findings, _lock_findings, _log_findings):
+        for check in (_run_and_node_findings, _work_findings, _lock_findings, _log_findings, _side_findings):
             yield from _told(where, lambda check=check: check(database, store))  # type: ignore[misc]
 
 
@@ -96,6 +96,18 @@ def _foreign(where: str) -> Finding:
         where=where,
         fix="Name another file; if it was a store, restore a backup.",
     )
+
+
+def _side_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
+    """Check that no restore was killed; one that goes on holds a lease."""
+    if whole.has_side(database) and not database.read(lambda session: leases.read_held(session, store.clock)):
+        yield warning(
+            "restore-leftover",
+            "tables of a restore that was interrupted stand beside those of the store",
+            where=database.location,
+            fix=f"The next restore removes them; nothing reads them. Their names begin with {whole.SIDE}.",
+            mend=lambda: whole.remove_side(database, store.clock),
+        )
 
 
 def _right_findings(database: Database) -> Iterator[Finding]:

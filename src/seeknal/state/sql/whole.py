@@ -96,6 +96,35 @@ class _ReadAs(Protocol):
         """Return what ``work`` reads."""
 
 
+def has_side(database: Database) -> bool:
+    """Return whether there are tables of a restore, one that goes on or one that was killed."""
+    dialect = database.dialect
+
+    def ask(session: Session) -> bool:
+        session.cursor.execute(dialect.has_table(_beside(database.target).tables.store))
+        return bool(session.cursor.fetchone()[0])
+
+    return database.read(ask)
+
+
+def remove_side(database: Database, clock: Clock) -> None:
+    """Remove the tables of a restore that was killed.
+
+    Raises:
+        SeeknalError: They cannot be removed.
+    """
+    side = _Side(database, clock, "")
+    try:
+        side.drop()
+    finally:
+        side.close()
+
+
+def _beside(target: Target) -> Target:
+    tables = target.tables
+    return target_of(target.dialect, tables.metadata.schema, f"{tables.prefix}{SIDE}")
+
+
 class _Frozen:
     """All records, through what reads them."""
 
@@ -130,14 +159,11 @@ class _Side:
     """The side store of a database."""
 
     def __init__(self, database: Database, clock: Clock, by: str) -> None:
-        target = database.target
-        tables = target.tables
-        beside = target_of(target.dialect, tables.metadata.schema, f"{tables.prefix}{SIDE}")
         self._clock = clock
         self._mark = by
         self._highest = 0
-        self._main = Database(database.address, target, clock, budget_ms=PATIENCE_MS)
-        self._side = Database(database.address, beside, clock, budget_ms=PATIENCE_MS)
+        self._main = Database(database.address, database.target, clock, budget_ms=PATIENCE_MS)
+        self._side = Database(database.address, _beside(database.target), clock, budget_ms=PATIENCE_MS)
 
     def make(self) -> None:
         """Make the tables, in the place of those that a killed process has left."""
