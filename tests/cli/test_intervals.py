@@ -14,10 +14,12 @@ import pytest
 from seeknal.cli import times
 from seeknal.cli.app import main
 from seeknal.clock import FakeClock
-from seeknal.state.backend import open_state_backend
+from seeknal.state.backend import StateBackendFactory, open_state_backend
+from seeknal.state.memory import MemoryStateBackend
 
 SEEKNAL = [sys.executable, "-m", "seeknal.cli.app"]
 NOW = datetime(2024, 2, 1, 12, tzinfo=UTC)
+MADE = "manual_20240201T120000_000000Z"
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +180,18 @@ def test_what_is_pending_are_the_gaps_or_the_ticks_of_a_schedule(project, capsys
     assert (out, err) == ("", "nothing is pending\n")
 
 
+def test_the_last_ticks_are_pending_again_or_not_yet(project, capsys) -> None:
+    arguments = ["pending", "load", "--start", "2024-01-08", "--end", "2024-01-18T12:00", "--schedule", "@daily"]
+
+    def days(*more):
+        return [int(each["start"][8:10]) for each in parsed(capsys, *arguments, *more)]
+
+    assert days() == [10, 11, 12, 13, 14]
+    assert days("--lookback", "2") == [10, 11, 12, 13, 14, 16, 17]
+    assert days("--lateness", "5d") == [10, 11, 12]
+    assert days("--newest-first", "--limit", "2") == [14, 13]
+
+
 def test_ticks_and_bounds_are_those_of_the_time_zone(project, capsys) -> None:
     arguments = ["pending", "load", "--start", "2024-01-12", "--end", "2024-01-14", "--timezone", "Europe/Berlin"]
     assert [each["start"] for each in parsed(capsys, *arguments, "--schedule", "@daily")] == [
@@ -195,12 +209,12 @@ def test_what_is_completed_by_hand_has_a_run_and_an_entry_in_the_log(project, ca
         "node_id": "load",
         "start": "2024-01-12T00:00:00Z",
         "end": "2024-01-16T00:00:00Z",
-        "run_id": "manual_20240201T120000_000000Z",
+        "run_id": MADE,
         "added": [{"start": "2024-01-12T00:00:00Z", "end": "2024-01-14T12:00:00Z"}],
     }
-    assert completed() == [(day(1), day(10), "monday"), (day(12), day(20), "manual_20240201T120000_000000Z")]
+    assert completed() == [(day(1), day(10), "monday"), (day(12), day(20), MADE)]
     with open_state_backend() as store:
-        run = store.get_run("manual_20240201T120000_000000Z")
+        run = store.get_run(MADE)
     assert (run.status, run.started_at) == ("success", NOW)
     assert run.metadata == {"by_hand": {"actor": "ada", "command": "intervals complete", "reason": "by mail"}}
     (change,) = changes("complete")
@@ -254,6 +268,61 @@ def test_a_restatement_is_previewed_done_and_logged(project, capsys) -> None:
     assert (change.detail["ranges"], change.detail["changed_seconds"]) == (2, 302400.0)
 
 
+def test_what_cannot_be_logged_is_not_done(project, capsys) -> None:
+    before = completed()
+    for command in ("complete", "restate"):
+        span = ("--start", "2024-01-08", "--end", "2024-01-16")
+        out, err = said(capsys, command, "load", *span, "--reason", "no \udcff text", code=2)
+        assert (out, len(err.splitlines())) == ("", 2)
+    assert completed() == before
+    with open_state_backend() as store:
+        assert store.list_runs() == ["monday", "tuesday"]
+
+
+def test_a_backend_without_a_log_says_that_it_keeps_no_reason(project, capsys, monkeypatch) -> None:
+    class Keepless(MemoryStateBackend):
+        capabilities = frozenset()
+
+    monkeypatch.setitem(StateBackendFactory._registered, "keepless", Keepless)
+    arguments = ("complete", "load", "--start", "-1d", "--end", "now", "--backend", "keepless")
+    assert "keeps no log" in said(capsys, *arguments, "--reason", "by mail").err
+    assert said(capsys, *arguments).err == ""
+
+
+def test_servers_do_as_files_do(server_store, tmp_path, capsys) -> None:
+    options = json.dumps(server_store.options)
+    project = f"name: p\nstate_backend: database\nstate_options: {options}\n"
+    (tmp_path / "seeknal_project.yml").write_text(project)
+    at = ("-p", str(tmp_path))
+    span = ("--start", "2024-01-10", "--end", "2024-01-14")
+    assert parsed(capsys, "complete", "load", *span, *at)["run_id"] == MADE
+    assert parsed(capsys, "restate", "load", "--start", "2024-01-11", "--end", "2024-01-12", *at)["restated"] == [
+        {"start": "2024-01-11T00:00:00Z", "end": "2024-01-12T00:00:00Z"}
+    ]
+    assert [each["run_id"] for each in parsed(capsys, "list", "load", *at)] == [MADE, MADE]
+    missing = parsed(capsys, "pending", "load", *span, "--schedule", "@daily", *at)
+    assert missing == [{"start": "2024-01-11T00:00:00Z", "end": "2024-01-12T00:00:00Z"}]
+    assert main(["partitions", "complete", "load", "a", "b", "--run", MADE, "--quiet", *at]) == 0
+    assert main(["partitions", "restate", "load", "a", "--quiet", *at]) == 0
+    with open_state_backend(tmp_path) as store:
+        assert [each.partition for each in store.list_partitions("load")] == ["b"]
+        assert [each.action for each in store.list_changes()] == ["complete", "restate", "complete", "restate"]
+
+
+def test_those_who_complete_at_once_all_do(project) -> None:
+    working = [
+        subprocess.Popen(
+            [*SEEKNAL, "intervals", "complete", "load", "--start", f"2024-03-{n}", "--end", f"2024-03-{n + 1}"]
+        )
+        for n in range(10, 14)
+    ]
+    assert [process.wait(timeout=50) for process in working] == [0, 0, 0, 0]
+    assert [bounds[:2] for bounds in completed()[2:]] == [
+        (datetime(2024, 3, 10, tzinfo=UTC), datetime(2024, 3, 14, tzinfo=UTC))
+    ]
+    assert len(changes("complete")) == 4
+
+
 def test_a_restatement_of_what_was_not_completed_says_so_and_changes_nothing(project, capsys) -> None:
     for node, start in (("load", "2024-01-11"), ("laod", "2024-01-01")):
         out, err = said(capsys, "restate", node, "--start", start, "--end", "2024-01-13")
@@ -271,6 +340,12 @@ def test_a_restatement_of_what_was_not_completed_says_so_and_changes_nothing(pro
         (("pending", "load", "--start", "-1d", "--schedule", "often"), "schedule 'often'"),
         (("pending", "load", "--start", "-1d", "--timezone", "Mars"), "--timezone 'Mars'"),
         (("pending", "load", "--start", "-1d", "--limit", "-1"), "--limit"),
+        (("pending", "load", "--start", "-1d", "--lookback", "2"), "--lookback says nothing without --schedule"),
+        (("pending", "load", "--start", "-1d", "--lateness", "6h"), "--lateness says nothing"),
+        (("pending", "load", "--start", "-1d", "--newest-first"), "--newest-first says nothing"),
+        (("pending", "load", "--start", "-1d", "--schedule", "@daily", "--lateness", "late"), "--lateness 'late'"),
+        (("pending", "load", "--start", "-1d", "--schedule", "@daily", "--lateness", "999999999w"), "--lateness"),
+        (("pending", "load", "--start", "-1d", "--schedule", "@daily", "--lookback", "-1"), "--lookback"),
         (("list", "load", "--end", "soon"), "--end 'soon'"),
         (("list", "--start", "now", "--end", "now"), "--end 'now'"),
         (("list", "--timezone", "Mars"), "--timezone 'Mars'"),
@@ -343,6 +418,8 @@ def test_a_terminal_has_blocks_as_wide_as_it_is_and_a_pipe_has_ascii(project) ->
     code, shown = on_a_terminal(b"", *arguments, columns=120)
     assert f"\n{'█' * 9}{'░' * 4}▄{'█' * 5}{'░' * 81}\n" in shown
     assert "one day a cell" in shown
+    code, shown = on_a_terminal(b"", *arguments, columns=30)
+    assert "one week a cell" in shown
     piped = subprocess.run([*SEEKNAL, *arguments], capture_output=True, timeout=50, check=True, text=True)
     assert piped.stdout.isascii()
     assert "one week a cell, UTC: # done, + partly, . not" in piped.stdout

@@ -119,3 +119,11 @@ def test_how_instants_are_told() -> None:
 )
 def test_how_lengths_are_told(length, wanted) -> None:
     assert times.told_length(timedelta(**length)) == wanted
+
+
+def test_lengths_are_read() -> None:
+    assert times.as_length("90m", "--lateness") == timedelta(minutes=90)
+    assert times.as_length("2w", "--lateness") == timedelta(days=14)
+    for text in ("", "6", "h", "-6h", "6 h", "1.5h", "999999999w"):
+        with pytest.raises(ConfigurationError, match=r"--lateness .* is not a length of time"):
+            times.as_length(text, "--lateness")

@@ -12,6 +12,7 @@ from seeknal.cli import times
 from seeknal.errors import RunNotFoundError
 
 if TYPE_CHECKING:
+    from seeknal.cli.output import Printer
     from seeknal.state.contract import StateBackend
 
 Run = Annotated[str | None, typer.Option("--run", help="The run that did it; one is made if left out.")]
@@ -57,6 +58,14 @@ def log_by_hand(
 
     if Capability.LOG in store.capabilities:
         store.log_change(action, run_id=run_id, node_id=node, reason=reason, detail=detail)
+
+
+def note_no_log(printer: Printer, store: StateBackend, reason: str) -> None:
+    """Say that nobody will read the reason, if the store keeps no log."""
+    from seeknal.state.capabilities import Capability
+
+    if reason and Capability.LOG not in store.capabilities:
+        printer.note("this backend keeps no log of changes, so the reason is not in one")
 
 
 def is_asked(*, yes: bool) -> bool:

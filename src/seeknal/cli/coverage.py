@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
@@ -24,7 +24,7 @@ import msgspec
 
 from seeknal.cli.times import local
 from seeknal.model.intervals import Interval
-from seeknal.model.wall_clock import instants
+from seeknal.model.wall_clock import midnight
 
 ELAPSED = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 YEARS = {"year": 1, "decade": 10, "century": 100, "millennium": 1000}
@@ -123,7 +123,7 @@ def _edges(start: datetime, unit: str, zone: ZoneInfo) -> Iterator[datetime]:
         day = local(start, zone).date()
         while True:
             day = _next(day, unit)
-            edge = instants(datetime.combine(day, time()), zone, both=False)[0]
+            edge = midnight(day, zone)
             if edge > last:  # two dates begin at once where the clocks skipped the first of them
                 yield edge
                 last = edge

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seeknal.cli import times
-from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, run_by_hand
-from seeknal.cli.listing import Every, listed, takes_only_ascii, terminal_width
+from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, note_no_log, run_by_hand
+from seeknal.cli.interval_tables import COLUMNS, counted, row, summed, total, write_bar, write_nodes
+from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
 from seeknal.cli.times import End, From, Start, Timezone, To, as_moment, as_span, as_zone
+from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +25,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from seeknal.model.intervals import Interval
+    from seeknal.model.records import CompletedInterval
     from seeknal.state.contract import StateBackend
-
-LONGEST_NODE = 20
-"""Characters of a node's id that a table of nodes shows, or a quarter of a wide terminal."""
 
 Node = Annotated[str, typer.Argument(help="The node.")]
 Cron = Annotated[
@@ -61,47 +61,26 @@ def list_intervals(
     A range that reaches into [--start, --end) is listed as it is. A TIME is like 2024-01-10,
     2024-01-10T06:00+01:00, now, today, -7d or today-7d.
     """
-    from seeknal.model.intervals import Interval, gaps, union
-
     printer, zone = Printer(output, quiet=quiet), as_zone(timezone)
     low, high = _bounds(start, end, zone)
     with opened(project_path, backend, database_url) as store:
         nodes = store.list_worked_nodes() if node is None else [node]
-        found = {
-            name: [
-                each
-                for each in store.get_completed_intervals(name)
-                if (low is None or each.end > low) and (high is None or each.start < high)
-            ]
-            for name in nodes
-        }
-    done = {name: union(Interval(each.start, each.end) for each in ranges) for name, ranges in found.items() if ranges}
-    subject = "no intervals are completed" if node is None else f"{shown(node)} has completed no intervals"
-    empty = f"{subject}{' there' if low or high else ''}"
-    if node is not None:
-        rows = found[node]
-        listed(printer, rows, lambda each: _row(each, zone, run_id=each.run_id), COLUMNS, empty=empty, every=every)
-        if rows and output is Format.TABLE:
-            span = Interval(low or rows[0].start, high or rows[-1].end)
-            missing = gaps(done[node], span.start, span.end)
-            _write_bar(done[node], span, zone)
-            printer.note(f"{_counted(len(rows), 'range')}, {_counted(len(missing), 'gap')}")
+        found = {name: _reaching_into(store.get_completed_intervals(name), low, high) for name in nodes}
+    where = " there" if low or high else ""
+    if node is None:
+        empty = f"no intervals are completed{where}"
+        _show_nodes(printer, {name: ranges for name, ranges in found.items() if ranges}, low, high, zone, empty)
         return
-    sums: list[dict[str, Any]] = [
-        {
-            "node_id": name,
-            "start": ranges[0].start,
-            "end": ranges[-1].end,
-            "ranges": len(ranges),
-            "gaps": len(gaps(ranges, low or ranges[0].start, high or ranges[-1].end)),
-        }
-        for name, ranges in done.items()
-    ]
-    if output is not Format.TABLE or not sums:
-        printer.rows(sums, (), empty=empty)
-        return
-    first, last = min(each["start"] for each in sums), max(each["end"] for each in sums)
-    _write_nodes(printer, sums, done, Interval(low or first, high or last), zone)
+    ranges = found[node]
+    empty = f"{shown(node)} has completed no intervals{where}"
+    listed(printer, ranges, lambda each: row(each, zone, run_id=each.run_id), COLUMNS, empty=empty, every=every)
+    if ranges and output is Format.TABLE:
+        from seeknal.model.intervals import Interval, gaps
+
+        span, done = Interval(low or ranges[0].start, high or ranges[-1].end), _canonical(ranges)
+        write_bar(done, span, zone)
+        missing = gaps(done, span.start, span.end)
+        printer.note(f"{counted(len(ranges), 'range')}, {counted(len(missing), 'gap')}")
 
 
 @intervals_app.command("pending")
@@ -111,6 +90,13 @@ def pending(
     end: Annotated[str, typer.Option("--end", metavar="TIME", help="Where it ends.")] = "now",
     schedule: Cron = None,
     timezone: Timezone = None,
+    lookback: Annotated[
+        int, typer.Option("--lookback", min=0, help="So many last ticks too, if they are done or not.")
+    ] = 0,
+    lateness: Annotated[
+        str | None, typer.Option("--lateness", metavar="LENGTH", help="A tick is due so long after its end, like 6h.")
+    ] = None,
+    newest_first: Annotated[bool, typer.Option("--newest-first", help="The last ticks first.")] = False,
     limit: Limit = None,
     every: Every = False,
     project_path: ProjectPath = Path(),
@@ -122,28 +108,25 @@ def pending(
 ) -> None:
     """List what a node has not completed of [--start, --end).
 
-    Without --schedule: the gaps. With one: each whole tick that is not fully completed. A TIME is like
-    2024-01-10, 2024-01-10T06:00+01:00, now, today, -7d or today-7d.
+    Without --schedule: the gaps. With one: each whole tick that is not fully completed; --lookback, --lateness
+    and --newest-first are about ticks, and take --end for the present. A TIME is like 2024-01-10,
+    2024-01-10T06:00+01:00, now, today, -7d or today-7d.
     """
-    from seeknal.model.intervals import Interval, union
-
     printer, zone = Printer(output, quiet=quiet), as_zone(timezone)
-    span = as_span(start, end, zone)
+    span, rule = as_span(start, end, zone), _rule(schedule, timezone, lookback, lateness, newest_first)
     with opened(project_path, backend, database_url) as store:
-        missing = store.get_missing_intervals(
-            node, span.start, span.end, schedule=schedule, timezone=None if schedule is None else timezone
-        )
-        done = union(Interval(each.start, each.end) for each in store.get_completed_intervals(node))
+        missing = store.get_missing_intervals(node, span.start, span.end, **rule)
+        done = _canonical(store.get_completed_intervals(node))
     told = missing[:limit]
-    listed(printer, told, lambda each: _row(each, zone), COLUMNS[:-1], empty="", every=every)
+    listed(printer, told, lambda each: row(each, zone), COLUMNS[:-1], empty="", every=every)
     if output is Format.TABLE and missing:
-        _write_bar(done, span, zone)
+        write_bar(done, span, zone)
     of = "gap" if schedule is None else "tick"
     if not missing:
         printer.note("nothing is pending")
     else:
         cut = f", of which {len(told)} {'is' if len(told) == 1 else 'are'} listed" if len(told) < len(missing) else ""
-        printer.note(f"{_counted(len(missing), of)} pending, {_summed(missing)} in all{cut}")
+        printer.note(f"{counted(len(missing), of)} pending, {summed(missing)} in all{cut}")
 
 
 @intervals_app.command("complete")
@@ -177,13 +160,14 @@ def complete(
 
     with opened(project_path, backend, database_url) as store:
         run_id, added = store.run_transaction(lambda: completed(store))
+        note_no_log(printer, store, reason)
     facts = {"node_id": node, "start": span.start, "end": span.end, "run_id": run_id}
     lines = facts | {"start": times.told(span.start, zone), "end": times.told(span.end, zone)}
     printer.thing(facts | {"added": added}, list(lines.items()))
     if not added:
         printer.note("all of it was completed already")
     elif added != [span]:
-        printer.note(f"{_summed(added)} of {_summed([span])} was missing; the rest was completed already")
+        printer.note(f"{summed(added)} of {summed([span])} was missing; the rest was completed already")
 
 
 @intervals_app.command("restate")
@@ -212,7 +196,7 @@ def restate(
     span = as_span(start, end, zone)
 
     def show(to: Printer, ranges: Sequence[Interval]) -> None:
-        listed(to, ranges, lambda each: _row(each, zone), COLUMNS[:-1], empty="", every=every)
+        listed(to, ranges, lambda each: row(each, zone), COLUMNS[:-1], empty="", every=every)
 
     def restated(store: StateBackend) -> list[Interval]:
         ranges = _completed_within(store, node, span)
@@ -227,10 +211,11 @@ def restate(
             if is_asked(yes=yes):
                 with redirect_stdout(sys.stderr):
                     show(Printer(quiet=quiet), ranges)
-                if not typer.confirm(f"Do {_summed(ranges)} of {shown(node)} again?", err=True):
+                if not typer.confirm(f"Do {summed(ranges)} of {shown(node)} again?", err=True):
                     printer.note("nothing was restated")
                     return
             ranges = store.run_transaction(lambda: restated(store))
+            note_no_log(printer, store, reason)
     if output is Format.TABLE:
         show(printer, ranges)
     else:
@@ -240,11 +225,27 @@ def restate(
         printer.note(f"{shown(node)} had completed nothing of that; nothing was restated")
     else:
         verb = "would be restated" if dry_run else "restated"
-        rest = "" if ranges == [span] else f" of {_summed([span])}; the rest was not completed"
-        printer.note(f"{verb}: {_summed(ranges)}{rest}")
+        rest = "" if ranges == [span] else f" of {summed([span])}; the rest was not completed"
+        printer.note(f"{verb}: {summed(ranges)}{rest}")
 
 
-COLUMNS = ("start", "end", "length", "run_id")
+def _rule(
+    schedule: str | None, timezone: str | None, lookback: int, lateness: str | None, newest_first: bool
+) -> dict[str, Any]:
+    """Return what `get_missing_intervals` is asked beside the span; nothing without a schedule.
+
+    Raises:
+        ConfigurationError: There is no schedule for what is about its ticks, or the lateness is no length.
+    """
+    about_ticks = {"--lookback": lookback, "--lateness": lateness, "--newest-first": newest_first}
+    if schedule is None:
+        for option, value in about_ticks.items():
+            if value:
+                raise ConfigurationError(f"{option} says nothing without --schedule", hint="Give --schedule, too.")
+        return {}
+    late = timedelta() if lateness is None else times.as_length(lateness, "--lateness")
+    told = {"lookback": lookback, "lateness": late, "newest_first": newest_first}
+    return {"schedule": schedule, "timezone": timezone} | told
 
 
 def _bounds(start: str | None, end: str | None, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
@@ -256,10 +257,51 @@ def _bounds(start: str | None, end: str | None, zone: ZoneInfo) -> tuple[datetim
     return low, high
 
 
-def _completed_within(store: StateBackend, node: str, span: Interval) -> list[Interval]:
-    from seeknal.model.intervals import Interval, intersect
+def _reaching_into(
+    ranges: list[CompletedInterval], low: datetime | None, high: datetime | None
+) -> list[CompletedInterval]:
+    return [each for each in ranges if (low is None or each.end > low) and (high is None or each.start < high)]
 
-    return intersect([Interval(each.start, each.end) for each in store.get_completed_intervals(node)], [span])
+
+def _canonical(ranges: Sequence[CompletedInterval]) -> list[Interval]:
+    from seeknal.model.intervals import Interval, union
+
+    return union(Interval(each.start, each.end) for each in ranges)
+
+
+def _completed_within(store: StateBackend, node: str, span: Interval) -> list[Interval]:
+    from seeknal.model.intervals import intersect
+
+    return intersect(_canonical(store.get_completed_intervals(node)), [span])
+
+
+def _show_nodes(
+    printer: Printer,
+    found: dict[str, list[CompletedInterval]],
+    low: datetime | None,
+    high: datetime | None,
+    zone: ZoneInfo,
+    empty: str,
+) -> None:
+    """Print what each node has completed, in sum; a span without a bound reaches as far as there is something."""
+    from seeknal.model.intervals import Interval, gaps
+
+    done = {name: _canonical(ranges) for name, ranges in found.items()}
+    sums: list[dict[str, Any]] = [
+        {
+            "node_id": name,
+            "start": ranges[0].start,
+            "end": ranges[-1].end,
+            "ranges": len(ranges),
+            "gaps": len(gaps(ranges, low or ranges[0].start, high or ranges[-1].end)),
+        }
+        for name, ranges in done.items()
+    ]
+    if printer.style is not Format.TABLE or not sums:
+        printer.rows(sums, (), empty=empty)
+        return
+    first, last = min(each["start"] for each in sums), max(each["end"] for each in sums)
+    write_nodes(printer, sums, done, zone, Interval(low or first, high or last))
 
 
 def _detail(span: Interval, changed: Sequence[Interval]) -> dict[str, Any]:
@@ -268,63 +310,5 @@ def _detail(span: Interval, changed: Sequence[Interval]) -> dict[str, Any]:
         "start": span.start.isoformat(),
         "end": span.end.isoformat(),
         "ranges": len(changed),
-        "changed_seconds": _sum(changed).total_seconds(),
+        "changed_seconds": total(changed).total_seconds(),
     }
-
-
-def _row(each: Any, zone: ZoneInfo, **beside: str) -> dict[str, str]:
-    length = times.told_length(each.end - each.start)
-    return {"start": times.told(each.start, zone), "end": times.told(each.end, zone), "length": length} | beside
-
-
-def _write_bar(done: Sequence[Interval], span: Interval, zone: ZoneInfo) -> None:
-    """Print the coverage of a span, with its scale and what its signs mean."""
-    from seeknal.cli.coverage import BLOCKS, buckets, cells, drawn, legend, scale
-
-    width, is_plain = terminal_width(), takes_only_ascii(BLOCKS)
-    found = buckets(span, width, zone)
-    bar = drawn(cells(done, found.spans), is_plain=is_plain)
-    for line in ("", bar, scale(found, width, zone), legend(found, zone, is_plain=is_plain)):
-        sys.stdout.write(f"{line}\n")
-
-
-def _write_nodes(
-    printer: Printer, sums: list[dict[str, Any]], done: dict[str, list[Interval]], span: Interval, zone: ZoneInfo
-) -> None:
-    """Print a line for each node, with bars of one scale."""
-    from seeknal.cli.coverage import BLOCKS, LEAST_WIDTH, buckets, cells, drawn, legend, scale
-
-    columns = ("node_id", "first", "last", "ranges", "gaps", "coverage")
-    moments = times.told_briefly([each[bound] for each in sums for bound in ("start", "end")], zone)
-    rows = [
-        {"node_id": shown(each["node_id"]), "first": first, "last": last, "ranges": str(each["ranges"])}
-        | {"gaps": str(each["gaps"])}
-        for each, first, last in zip(sums, moments[::2], moments[1::2], strict=True)
-    ]
-    name, *others = (max(len(column), *(len(row[column]) for row in rows)) for column in columns[:-1])
-    room, is_plain = terminal_width() - sum(others) - 2 * len(columns[:-1]), takes_only_ascii(BLOCKS)
-    name = min(name, max(LONGEST_NODE, terminal_width() // 4), room - LEAST_WIDTH)
-    found = buckets(span, room - name, zone)
-    table = [
-        row | {"node_id": _cut(row["node_id"], name), "coverage": drawn(cells(each, found.spans), is_plain=is_plain)}
-        for row, each in zip(rows, done.values(), strict=True)
-    ]
-    below = dict.fromkeys(columns, "") | {"coverage": scale(found, room - name, zone)}
-    printer.rows([*table, below], columns, empty="")
-    sys.stdout.write(f"{legend(found, zone, is_plain=is_plain)}\n")
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
-
-
-def _sum(ranges: Sequence[Interval]) -> timedelta:
-    return sum((each.end - each.start for each in ranges), timedelta())
-
-
-def _summed(ranges: Sequence[Interval]) -> str:
-    return times.told_length(_sum(ranges))
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -16,8 +16,8 @@ T = TypeVar("T")
 MOST_SHOWN = 20
 """Records of which each has a line, unless all are asked for."""
 
-LEAST_TERMINAL = 60
-"""Columns below which a terminal wraps the lines."""
+LEAST_TERMINAL = 20
+"""Columns that are taken for granted; a terminal that does not know its width says 0."""
 
 Every = Annotated[bool, typer.Option("--all", help="Show every one, however many.")]
 

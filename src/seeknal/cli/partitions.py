@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, run_by_hand
+from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, note_no_log, run_by_hand
 from seeknal.cli.expected import keys_of_file, keys_of_ticks
 from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
@@ -144,6 +144,7 @@ def complete(
 
     with opened(project_path, backend, database_url) as store:
         states, before = store.run_transaction(lambda: completed(store))
+        note_no_log(printer, store, reason)
     _show(printer, states)
     again = [key for key in wanted if key in before]
     if again:
@@ -194,6 +195,7 @@ def restate(
                     printer.note("nothing was restated")
                     return
             states = store.run_transaction(lambda: restated(store))
+            note_no_log(printer, store, reason)
     gone = [each.partition for each in states]
     others = [key for key in wanted if key not in set(gone)]
     if output is Format.TABLE:

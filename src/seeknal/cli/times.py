@@ -36,6 +36,7 @@ Timezone = Annotated[
     str | None, typer.Option("--timezone", metavar="ZONE", help="Whose clocks and calendar count; UTC if left out.")
 ]
 
+_LENGTH = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _RELATIVE = re.compile(r"(?P<origin>now|today)?(?P<shift>[+-]\d{1,9}[smhdw])?", re.ASCII)
 _ELAPSED = {"s": "seconds", "m": "minutes", "h": "hours"}
 _CALENDAR = {"d": "days", "w": "weeks"}
@@ -78,6 +79,21 @@ def as_moment(text: str, option: str, zone: ZoneInfo) -> datetime:
         raise ConfigurationError(f"{option} {text!a} lies outside the years 1 to 9999", hint=HINT) from None
     except ValueError:
         raise ConfigurationError(f"{option} {text!a} is not a time", hint=HINT) from None
+
+
+def as_length(text: str, option: str) -> timedelta:
+    """Return the elapsed time that a text like ``6h`` or ``2d`` means; a day has 24 hours.
+
+    Raises:
+        ConfigurationError: It means none, or more than there is.
+    """
+    found = _LENGTH.fullmatch(text)
+    try:
+        if found is not None:
+            return int(found[1]) * timedelta(**{(_ELAPSED | _CALENDAR)[found[2]]: 1})
+    except OverflowError:
+        pass  # no timedelta is so long
+    raise ConfigurationError(f"{option} {text!a} is not a length of time", hint="Write it like 90m, 6h, 2d or 1w.")
 
 
 def as_span(start: str, end: str, zone: ZoneInfo) -> Interval:
