@@ -60,6 +60,11 @@ class Lookup(Reading, Protocol):
         """Return a run, or ``None``."""
 
 
+_HEADS: dict[type[Record], bytes] = {
+    kind: kind.__name__.encode() + b" " for kind in (RunState, NodeState, CompletedInterval, PartitionState)
+}
+
+
 class Ledger:
     """Digests and counts what is read of a store, in the order and the bytes of `seeknal.state.transfer.digest_of`.
 
@@ -83,7 +88,7 @@ class Ledger:
         """Enter a record and return its size in bytes."""
         encoded = encode(record)
         kind = type(record)
-        self._digest.update(b"%b %b\n" % (kind.__name__.encode(), encoded))
+        self._digest.update(_HEADS[kind] + encoded + b"\n")
         self.counts.add(kind)
         self.bytes += len(encoded)
         self._records += 1
