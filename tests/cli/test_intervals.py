@@ -174,7 +174,9 @@ def test_what_is_pending_are_the_gaps_or_the_ticks_of_a_schedule(project, capsys
     ]
     out, err = said(capsys, *arguments, "--limit", "2")
     assert [line[:10] for line in out.splitlines()[1:3]] == ["2024-01-10", "2024-01-11"]
-    assert err == "5 ticks pending, 5d in all, of which 2 are listed\n"
+    assert err == "more ticks are pending than the 2 that --limit shows\n"
+    assert said(capsys, *arguments, "--limit", "5").err == "5 ticks pending, 5d in all\n"
+    assert "than the 1 that" in said(capsys, "pending", "load", "--start", "2024-01-01", "--limit", "1").err
     assert len(parsed(capsys, *arguments, "--limit", "2")) == 2
     out, err = said(capsys, "pending", "load", "--start", "2024-01-02", "--end", "2024-01-05")
     assert (out, err) == ("", "nothing is pending\n")
@@ -190,6 +192,11 @@ def test_the_last_ticks_are_pending_again_or_not_yet(project, capsys) -> None:
     assert days("--lookback", "2") == [10, 11, 12, 13, 14, 16, 17]
     assert days("--lateness", "5d") == [10, 11, 12]
     assert days("--newest-first", "--limit", "2") == [14, 13]
+
+
+def test_a_few_of_very_many_ticks_are_found_without_making_all_of_them(project, capsys) -> None:
+    found = parsed(capsys, "pending", "load", "--start", "1000-01-01", "--schedule", "* * * * *", "--limit", "2")
+    assert [each["start"] for each in found] == ["1000-01-01T00:00:00Z", "1000-01-01T00:01:00Z"]
 
 
 def test_ticks_and_bounds_are_those_of_the_time_zone(project, capsys) -> None:

@@ -91,6 +91,17 @@ def test_a_span_ends_after_it_starts() -> None:
             times.as_span("today", end, BERLIN)
 
 
+def test_the_clock_goes_on_and_a_span_still_has_one_present(monkeypatch) -> None:
+    class Running(FakeClock):
+        def now(self):
+            self.advance(seconds=1)
+            return super().now()
+
+    monkeypatch.setattr(times, "CLOCK", Running())
+    found = times.as_span("-1h", "now", BERLIN)
+    assert found.end - found.start == timedelta(hours=1)
+
+
 @pytest.mark.parametrize("name", ["Mars", "", "../etc/passwd", "a\0b"])
 def test_a_time_zone_that_nobody_knows_is_refused(name) -> None:
     with pytest.raises(ConfigurationError, match="--timezone"):

@@ -114,6 +114,10 @@ def pending(
     """
     printer, zone = Printer(output, quiet=quiet), as_zone(timezone)
     span, rule = as_span(start, end, zone), _rule(schedule, timezone, lookback, lateness, newest_first)
+    if rule and limit is not None:
+        rule["max_intervals"] = (
+            limit + 1
+        )  # one more tells that there are more, and not every minute of a decade is made
     with opened(project_path, backend, database_url) as store:
         missing = store.get_missing_intervals(node, span.start, span.end, **rule)
         done = _canonical(store.get_completed_intervals(node))
@@ -124,9 +128,10 @@ def pending(
     of = "gap" if schedule is None else "tick"
     if not missing:
         printer.note("nothing is pending")
+    elif len(told) < len(missing):
+        printer.note(f"more {of}s are pending than the {len(told)} that --limit shows")
     else:
-        cut = f", of which {len(told)} {'is' if len(told) == 1 else 'are'} listed" if len(told) < len(missing) else ""
-        printer.note(f"{counted(len(missing), of)} pending, {summed(missing)} in all{cut}")
+        printer.note(f"{counted(len(missing), of)} pending, {summed(missing)} in all")
 
 
 @intervals_app.command("complete")

@@ -58,13 +58,14 @@ def as_zone(name: str | None) -> ZoneInfo:
         ) from None
 
 
-def as_moment(text: str, option: str, zone: ZoneInfo) -> datetime:
+def as_moment(text: str, option: str, zone: ZoneInfo, now: datetime | None = None) -> datetime:
     """Return the instant, in UTC, that a text means.
 
     Args:
         text: As it was given.
         option: By which it was given, for the message.
         zone: Of what has no offset, and of the calendar.
+        now: What ``now`` means; the clock is read if it is left out.
 
     Raises:
         ConfigurationError: It means none, or one outside the years 1 to 9999.
@@ -72,7 +73,7 @@ def as_moment(text: str, option: str, zone: ZoneInfo) -> datetime:
     found = _RELATIVE.fullmatch(text)
     try:
         if found is not None and text:
-            return _shifted(found["origin"] or "now", found["shift"] or "+0s", zone)
+            return _shifted(found["origin"] or "now", found["shift"] or "+0s", zone, now or CLOCK.now())
         moment = datetime.fromisoformat(text)
         return _on_clocks(moment, zone) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
@@ -105,7 +106,8 @@ def as_span(start: str, end: str, zone: ZoneInfo) -> Interval:
     """
     from seeknal.model.intervals import Interval
 
-    first, last = as_moment(start, "--start", zone), as_moment(end, "--end", zone)
+    now = CLOCK.now()  # once, so that -7d to now are seven days
+    first, last = as_moment(start, "--start", zone, now), as_moment(end, "--end", zone, now)
     if last <= first:
         raise IntervalError(
             f"--end {end!a} is not after --start {start!a}",
@@ -144,12 +146,10 @@ def told_length(length: timedelta) -> str:
     return " ".join(f"{count}{unit}" for count, unit in parts if count not in (0, "0")) or "0s"
 
 
-def _shifted(origin: str, shift: str, zone: ZoneInfo) -> datetime:
-    moment = CLOCK.now()
-    wall = moment.astimezone(zone)
-    count, unit = int(shift[:-1]), shift[-1]
+def _shifted(origin: str, shift: str, zone: ZoneInfo, now: datetime) -> datetime:
+    moment, count, unit = now, int(shift[:-1]), shift[-1]
     if origin == "today":
-        moment = _on_clocks(datetime.combine(wall, time()), zone)
+        moment = _on_clocks(datetime.combine(now.astimezone(zone), time()), zone)
     if unit in _ELAPSED:
         return moment + timedelta(**{_ELAPSED[unit]: count})
     if count == 0:
