@@ -12,8 +12,8 @@ from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from seeknal.state.contract import StateBackend
-    from seeknal.state.difference import Record
     from seeknal.state.record_store import RecordStore
+    from seeknal.state.whole import Record
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 HINT = "Name a project, a file store, a SQLite file, a URL like postgresql://host/name, an export, or a backup."

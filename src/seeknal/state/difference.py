@@ -18,8 +18,8 @@ from seeknal.errors import CapabilityError, TransferError
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.state.contract import StateBackend
 from seeknal.state.record_store import RecordStore
+from seeknal.state.whole import Record
 
-Record: TypeAlias = RunState | NodeState | CompletedInterval | PartitionState
 Key: TypeAlias = tuple[int, bytes, int, bytes | datetime]
 
 _KINDS: dict[type[Any], tuple[str, tuple[str, ...]]] = {

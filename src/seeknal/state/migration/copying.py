@@ -7,7 +7,7 @@ the same thing. In memory there are one batch, one run of each side, and the ids
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from seeknal.model.codec import encode
@@ -22,7 +22,8 @@ from seeknal.state.batch import (
 )
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.transfer import BATCH_ROWS, Counts, Record
+from seeknal.state.transfer import BATCH_ROWS, Counts
+from seeknal.state.whole import Reading, Record
 
 BATCH_BYTES = 4 << 20
 """A commit holds no more than this, whatever its rows, but for a single record: servers limit what they are sent."""
@@ -32,25 +33,6 @@ STEP_RECORDS = 1000
 
 Told = Callable[[int], None]
 """Called with how many records are behind."""
-
-
-class Reading(Protocol):
-    """What a copy reads of a store."""
-
-    def scan_runs(self) -> Iterator[RunState]:
-        """Yield all runs in creation order."""
-
-    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
-        """Return the node states of a run, sorted by the bytes of their ids."""
-
-    def read_worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work, sorted by their bytes."""
-
-    def read_intervals(self, node_id: str) -> list[CompletedInterval]:
-        """Return the completed intervals of a node, canonical."""
-
-    def read_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the completed partitions of a node, sorted by the bytes of their keys."""
 
 
 class Lookup(Reading, Protocol):

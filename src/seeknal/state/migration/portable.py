@@ -18,7 +18,7 @@ from seeknal.model.records import NodeState
 from seeknal.model.status import NodeStatus
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease
-from seeknal.state.migration.copying import Copy, Ledger, Lookup, Reading
+from seeknal.state.migration.copying import Copy, Ledger, Lookup
 from seeknal.state.migration.ends import KEY
 from seeknal.state.migration.moving import (
     TTL_MS,
@@ -38,6 +38,7 @@ from seeknal.state.migration.portable_writing import Rewriting, kept_copy
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import StoreInfo, filling_mark, is_being_filled, moving_mark
 from seeknal.state.transfer import BATCH_ROWS, Counts, digest_of, records
+from seeknal.state.whole import Reading
 
 
 def is_plain(kind: type[StateBackend]) -> bool:
