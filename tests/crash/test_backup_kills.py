@@ -183,7 +183,7 @@ def _tables(connection, tables):
 def _kill_at_random(place, directory, rounds):
     """Kill restores at any time until a little after their end; return how many were killed before that."""
     made, old, new = filled(place, directory)
-    waiting, kills, window = threading.Event(), 0, 0.3
+    waiting, kills, window = threading.Event(), 0, 1.5
     for number in range(rounds):
         begun = PROCESSES.Event()
         child = PROCESSES.Process(target=restore_until_killed, args=(place, directory, made.name, "", 0, begun))
@@ -198,7 +198,7 @@ def _kill_at_random(place, directory, rounds):
             assert found in (old, new), f"round {number} left a mixture"
             started = time.monotonic()
             restore(store, made, kind="any")
-            window = 1.3 * (time.monotonic() - started)
+            window = 0.7 + 1.3 * (time.monotonic() - started)  # a new process imports what this one has
             assert digest_of(store) == old
             for more in range(15, 45):
                 commit_number(store, more)

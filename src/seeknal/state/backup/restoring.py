@@ -136,16 +136,13 @@ def restore(
         SeeknalError: As the side store (`seeknal.state.whole.SideStore`).
     """
     manifest, plan = verify(generation.path, on_progress=on_progress)
-    wait_for_dead_move(store)
-    _check(store, manifest, is_forced=is_forced)
-    with store.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS) as lease:
-        _check(store, manifest, is_forced=is_forced, lease=lease)
+    with ExitStack() as stack:
+        lease = _claimed(store, stack)
+        for problem in _problems(store, manifest, is_forced=is_forced, lease=lease):
+            raise problem
         undo = None
         if undo_in is not None and not _is_empty(store):
             undo = back_up(store, undo_in, kind=kind, before_restore_of=generation.name, on_progress=on_progress).name
-        if _is_empty(store):
-            # First: after a kill at the end, the same restore again is then one of the store's own.
-            store.write_successor(manifest.store_id, None)
         with dump_file(generation.path / PAYLOAD) as dump:
             _replace(store, dump, plan, lease, on_progress)
         if store.keeps_log:
@@ -177,12 +174,24 @@ def _replace(store: RecordStateBackend, dump: Dump, plan: ImportPlan, lease: Lea
                 "what was written beside the store is not what the backup holds",
                 hint="Nothing was changed. See what is wrong with the store with `seeknal state doctor`.",
             )
+        if _is_empty(store):
+            # First: after a kill in between, the same restore again is then one of the store's own.
+            store.write_successor(plan.header.store_id, None)
         side.swap(lease)
 
 
-def _check(store: RecordStateBackend, manifest: Manifest, *, is_forced: bool, lease: Lease | None = None) -> None:
-    for problem in _problems(store, manifest, is_forced=is_forced, lease=lease):
-        raise problem
+def _claimed(store: RecordStateBackend, stack: ExitStack) -> Lease:
+    """Take the lease of a move, for the time of ``stack``.
+
+    Raises:
+        LockHeldError: A move or a restore goes on.
+    """
+    wait_for_dead_move(store)
+    try:
+        return stack.enter_context(store.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
+    except LockHeldError:
+        wait_for_dead_move(store)  # the last request of a process that was killed may arrive a moment after its end
+        return stack.enter_context(store.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
 
 
 def _problems(
