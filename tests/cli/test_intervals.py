@@ -134,6 +134,15 @@ def test_all_nodes_have_a_line_each_and_bars_of_one_scale(project, capsys) -> No
     assert len(parsed(capsys, "list")) == 2
 
 
+def test_the_table_of_nodes_fits_80_columns_also_with_times_of_day(project, capsys) -> None:
+    with open_state_backend() as store:
+        start = day(1) + timedelta(hours=1)
+        store.add_completed_interval("monday", "x" * 190, start, start + timedelta(days=10))
+    lines = said(capsys, "list", "--start", "2024-01-01", "--end", "2024-01-12").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[2].split() == ["x" * 14 + "...", "2024-01-01", "01:00", "2024-01-11", "01:00", "1", "2", "+#########+"]
+
+
 def test_an_empty_store_says_so(project, capsys) -> None:
     said(capsys, "restate", "load", "--start", "2024-01-01", "--end", "2024-02-01")
     assert said(capsys, "list") == ("", "no intervals are completed\n")
@@ -277,9 +286,9 @@ def test_a_restatement_is_previewed_done_and_logged(project, capsys) -> None:
 
 def test_what_cannot_be_logged_is_not_done(project, capsys) -> None:
     before = completed()
-    for command in ("complete", "restate"):
+    for command, *run in (("complete",), ("complete", "--run", "tuesday"), ("restate",)):
         span = ("--start", "2024-01-08", "--end", "2024-01-16")
-        out, err = said(capsys, command, "load", *span, "--reason", "no \udcff text", code=2)
+        out, err = said(capsys, command, "load", *run, *span, "--reason", "no \udcff text", code=2)
         assert (out, len(err.splitlines())) == ("", 2)
     assert completed() == before
     with open_state_backend() as store:
@@ -414,6 +423,8 @@ def test_on_a_terminal_a_restatement_shows_what_it_does_and_asks(project) -> Non
     code, shown = on_a_terminal(b"", "intervals", "restate", "load", "--start", "2024-01-07", "--end", "now", "--yes")
     assert (code, completed()) == (0, [(day(1), day(7), "monday")])
     assert "[y/N]" not in shown
+    code, shown = on_a_terminal(b"", *arguments)
+    assert (code, shown) == (0, "load had completed nothing of that; nothing was restated\n")
 
 
 def test_a_terminal_has_blocks_as_wide_as_it_is_and_a_pipe_has_ascii(project) -> None:

@@ -220,6 +220,12 @@ def test_a_restatement_is_previewed_done_and_logged(project, capsys) -> None:
     assert (change.node_id, change.reason, change.detail) == ("orders", "late data", {"partitions": ["country=ID"]})
 
 
+def test_what_cannot_be_logged_is_not_done(project, capsys) -> None:
+    for command, *run in (("complete",), ("complete", "--run", "monday"), ("restate",)):
+        said(capsys, command, "orders", "country=ID", *run, "--reason", "no \udcff text", code=2)
+    assert completed() == BEFORE
+
+
 def test_a_restatement_of_what_was_not_completed_says_so_and_changes_nothing(project, capsys) -> None:
     out, err = said(capsys, "restate", "orders", "country=XX")
     assert (out, err) == ("", "orders had completed none of them; nothing was restated\n")
