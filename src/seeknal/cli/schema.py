@@ -14,7 +14,7 @@ from seeknal.errors import ConfigurationError
 
 
 def schema(
-    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL that makes or upgrades a store, for a DBA.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL that makes or upgrades it, for a DBA.")] = False,
     project_path: ProjectPath = Path(),
     backend: Backend = None,
     database_url: DatabaseUrl = None,
