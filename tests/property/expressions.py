@@ -14,16 +14,20 @@ MINUTE = timedelta(minutes=1)
 def expression(random):
     """Return an expression of everything that is accepted and that croniter reads the same way.
 
-    It reads ``3-3`` as everything, ``0-6`` beside a day as no weekday at all, a day beside ``MON#2`` as a further
+    It reads ``3-3`` as everything, a list of all days or weekdays as ``*``, a day beside ``MON#2`` as a further
     condition, and ``5/2`` as a Friday that is not followed by the Sunday called 7; cron does not.
     """
-    day = _field(random, 1, 31, special="L")
+    day, weekday = "1-31", "0-6"
+    while day != "*" and len(_read(f"* * {day} * *").days) == 31:
+        day = _field(random, 1, 31, special="L")
     nth = f"{random.choice(WEEKDAYS)}#{random.randint(1, 5)}" if day == "*" else None
-    while True:
+    while weekday != "*" and len(_read(f"* * * * {weekday}").weekdays) >= 7:
         weekday = _field(random, 0, 6, WEEKDAYS, special=nth)
-        if weekday == "*" or "#" in weekday or len(CronSim(f"* * * * {weekday}", datetime(2024, 1, 1)).weekdays) < 7:
-            break
     return " ".join([_field(random, 0, 59), _field(random, 0, 23), day, _field(random, 1, 12, MONTHS), weekday])
+
+
+def _read(text):
+    return CronSim(text, datetime(2024, 1, 1))
 
 
 def _field(random, low, high, names=(), special=None):
@@ -55,7 +59,7 @@ def _term(random, low, high, names):
 
 def walked(schedule, start, end):
     """Return the firings in ``[start, end)`` by looking at the clocks at every minute. Bounds are whole minutes."""
-    cron, zone = CronSim(schedule.expression, datetime(2024, 1, 1)), ZoneInfo(schedule.timezone)
+    cron, zone = _read(schedule.expression), ZoneInfo(schedule.timezone)
     minute, hour, *_ = schedule.expression.split()
     is_repeating = minute.startswith("*") or hour.startswith("*")
 

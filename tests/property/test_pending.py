@@ -215,10 +215,10 @@ def test_ten_of_five_years_of_minutes_of_which_none_is_done_cost_a_few_days(look
     assert len(looked_at) <= 10
 
 
-def test_nothing_is_cut_before_it_is_asked_for(looked_at):
+def test_no_more_is_cut_than_is_asked_for(looked_at):
     schedule = as_schedule("* * * * *")
     looked_at.clear()
     ticks = missing_ticks([], FIVE_YEARS.start, FIVE_YEARS.end, schedule)
-    assert looked_at == []
+    assert len(looked_at) <= 4  # both ends
     assert len(list(islice(ticks, 3 * 1440))) == 3 * 1440
-    assert len(looked_at) <= 5
+    assert len(looked_at) <= 4 + 4

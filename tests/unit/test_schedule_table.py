@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from seeknal.errors import IntervalError
+from seeknal.model.intervals import Interval
 from seeknal.model.schedule import SHORTHANDS, as_schedule
 
 # An expression; an instant; the firings that follow it.
@@ -247,5 +248,9 @@ def test_firings_end_with_time_itself():
         at = moment.replace(tzinfo=UTC)
         assert len(list(islice(hourly.firings(at), 5))) in (0, 5)
         assert len(list(islice(hourly.past_firings(at), 5))) in (0, 5)
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    for start, end in ((first, first + timedelta(days=3)), (last - timedelta(days=3), last)):
+        assert all(start <= tick.start and tick.end <= end for tick in hourly.ticks(start, end))
+        assert all(tick.start < end and start < tick.end for tick in hourly.past_ticks_of([Interval(start, end)]))
     assert list(as_schedule("0 0 29 2 *").firings(datetime(9996, 3, 1, tzinfo=UTC))) == []
     assert list(as_schedule("0 0 29 2 *").past_firings(datetime(4, 2, 28, tzinfo=UTC))) == []

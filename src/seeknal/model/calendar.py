@@ -7,15 +7,16 @@ jump to any instant is a search in one list, and only the days around a change o
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
-from seeknal.model.wall_clock import MIDNIGHT, ONE_DAY, instants, midnight, steady_offset
+from seeknal.model.wall_clock import MIDNIGHT, ONE_DAY, change_near, steady_offset
 
 LONGEST_PAUSE_DAYS = 50 * 366
 """After so many days without one there will be no more firings.
@@ -66,20 +67,18 @@ class Calendar:
         Raises:
             OverflowError: It lies at an end of time.
         """
-        offset = steady_offset(day, self._zone)
+        midnight, offset = datetime.combine(day, MIDNIGHT), steady_offset(day, self._zone)
         if offset is not None:
-            start = datetime.combine(day, MIDNIGHT, UTC) - offset
+            start = midnight - offset
             return Day(day, start, start + ONE_DAY, self._times if self._fires_on(day) else ())
-        start, end = midnight(day, self._zone), midnight(day + ONE_DAY, self._zone)
-        found = {
-            instant - start
-            for each in (day - ONE_DAY, day)  # times of the day before may have moved into this one
-            if self._fires_on(each)
-            for at in self._times
-            for instant in instants(datetime.combine(each, MIDNIGHT) + at, self._zone, both=self._is_repeating)
-            if start <= instant < end
-        }
-        return Day(day, start, end, tuple(sorted(found)))
+        change = change_near(day, self._zone)
+        start, end = (change.instants(each, both=False)[0] for each in (midnight, midnight + ONE_DAY))
+        # Times of the day before may have moved into this one, its last ones by as much as the clocks.
+        late = bisect_left(self._times, start + min(change.before, change.after) - (midnight - ONE_DAY))
+        walls = [midnight - ONE_DAY + at for at in self._times[late:] if self._fires_on(day - ONE_DAY)]
+        walls += [midnight + at for at in self._times if self._fires_on(day)]
+        found = {instant for wall in walls for instant in change.instants(wall, both=self._is_repeating)}
+        return Day(day, start, end, tuple(sorted(instant - start for instant in found if start <= instant < end)))
 
     def day_at(self, instant: datetime) -> Day | None:
         """Return the day that an instant belongs to, or ``None`` at the ends of time."""

@@ -10,10 +10,11 @@ fires twice and a daily one once. The calendar is cronsim's, the clocks are `see
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from itertools import chain, pairwise, starmap
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -72,8 +73,9 @@ class Schedule(msgspec.Struct, frozen=True):
         return next(self.past_firings(at), None)
 
     def ticks(self, start: datetime, end: datetime) -> Iterator[Interval]:
-        """Yield the whole ticks that lie within ``[start, end)``, in order, lazily."""
-        return _whole(self.ticks_of([Interval(start, end)]), start, end)
+        """Return the whole ticks that lie within ``[start, end)``, in order, one by one, lazily."""
+        whole = self._whole(start, end)
+        return self.ticks_of([whole]) if whole else iter(())
 
     def ticks_of(self, spans: Iterable[Interval]) -> Iterator[Interval]:
         """Yield every tick that has an instant in common with one of the spans, in order, each once, lazily.
@@ -107,6 +109,11 @@ class Schedule(msgspec.Struct, frozen=True):
                 if last is not None:
                     yield Interval(last, firing)
                 last = firing
+                if last < span.end and index < len(day.times):  # what else there is of it on this day, at once
+                    until = min(bisect_left(day.times, span.end - day.start, index) + 1, len(day.times))
+                    firings = chain([last], map(day.start.__add__, day.times[index:until]))
+                    yield from starmap(Interval, pairwise(firings))
+                    last, index = day.start + day.times[until - 1], until
 
     def past_ticks_of(self, spans: Sequence[Interval]) -> Iterator[Interval]:
         """Yield what `ticks_of` does, latest first, as lazily."""
@@ -115,13 +122,21 @@ class Schedule(msgspec.Struct, frozen=True):
             if first is not None and first <= span.start:
                 continue
             until = span.end if first is None else min(span.end, first)
-            end = next(self.firings(until - MICROSECOND), None)
+            end = self._at_or_after(until)
             for firing in self.past_firings(until - MICROSECOND):
                 if end is not None:
                     yield Interval(firing, end)
                 first = end = firing
                 if firing <= span.start:
                     break
+
+    def _at_or_after(self, at: datetime) -> datetime | None:
+        return at if self.last_firing(at) == at else next(self.firings(at), None)
+
+    def _whole(self, start: datetime, end: datetime) -> Interval | None:
+        """Return what the whole ticks within ``[start, end)`` cover, from the first firing to the last."""
+        first, last = self._at_or_after(start), self.last_firing(end)
+        return Interval(first, last) if first and last and first < last else None
 
 
 def as_schedule(expression: object, timezone: object = None) -> Schedule:
@@ -215,10 +230,7 @@ def missing_ticks(
             f"[{start.isoformat()}, {end.isoformat()}) reaches too near the ends of time to count ticks in it",
             hint=f"Ask about the years {MINYEAR + 1} to {MAXYEAR - 1}.",
         )
+    whole = schedule._whole(start, end)
     # A tick that a completed span cuts into is missing as a whole: it shares an instant with a gap.
-    missing = gaps(completed, start, end)
-    return _whole(schedule.past_ticks_of(missing) if newest_first else schedule.ticks_of(missing), start, end)
-
-
-def _whole(ticks: Iterator[Interval], start: datetime, end: datetime) -> Iterator[Interval]:
-    return (tick for tick in ticks if start <= tick.start and tick.end <= end)
+    missing = gaps(completed, whole.start, whole.end) if whole else []
+    return schedule.past_ticks_of(missing) if newest_first else schedule.ticks_of(missing)
