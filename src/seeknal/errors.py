@@ -20,6 +20,7 @@
           StaleVersionError                 .expected .found
           LockHeldError                     .holder
           LeaseLostError
+          ClaimEndedError
         TransactionError                    nested wrongly, ended, or used from another thread
           CommitUnknownError                the answer to a commit was lost; never retried
         BackendUnavailableError             busy, unreachable, full
@@ -183,6 +184,10 @@ class LockHeldError(ConcurrencyError):
 
 class LeaseLostError(ConcurrencyError):
     """The lease under which a transaction was to commit is no longer held. Nothing was written."""
+
+
+class ClaimEndedError(ConcurrencyError):
+    """A claim that was to be ended is over already: completed, failed or given back. Nothing was written."""
 
 
 class TransactionError(StateBackendError):

@@ -49,6 +49,9 @@ CAUGHT_BY = {
     "BreaksALockSilently": "test_a_broken_lock_is_logged",
     "StampsPartitionsWithNow": "test_a_partition_completed_earlier",
     "ForgetsWhoHasPartitions": "test_worked_nodes",
+    "GivesARangeToAnybody": "test_two_workers_get_different_ranges",
+    "EndsAClaimThatIsOver": "test_a_claim_ends_once",
+    "BuriesNoClaims": "test_the_ranges_of_a_worker_that_is_gone_are_taken_again",
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from seeknal.state import doctor
 from seeknal.state.backend import create_state_backend
+from seeknal.state.file.documents import FORMAT
 from seeknal.state.testing.crashes import kill_at
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -40,7 +41,7 @@ def test_an_upgrade_killed_at_a_system_call_is_finished_by_the_next_program(poin
         kills += child.exitcode == -signal.SIGKILL
         with create_state_backend("file", base_path=folder) as backend:
             backend.initialize()
-            assert backend.read_store().schema_version == "2"
+            assert backend.read_store().schema_version == str(FORMAT)
             assert backend.list_runs() == ["run_1", "run_3", "run_5"]
             assert len(backend.get_completed_intervals("load")) == 3
             assert [(each.run_id, each.token) for each in backend.read_tokens()] == [("run_3", 2)]

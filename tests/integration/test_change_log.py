@@ -59,7 +59,7 @@ def version_1(sql):
         with backend.lock("r"):
             pass
     sql.run(
-        f"DROP TABLE {sql.table('change_log')}",
+        *(f"DROP TABLE {sql.table(name)}" for name in ("change_log", "claims", "claim_sets")),
         f"UPDATE {sql.table('store')} SET schema_version = 1",
         f"UPDATE {sql.table('alembic_version')} SET version_num = '0001'",
     )
@@ -110,7 +110,7 @@ def test_a_file_store_of_format_1_is_brought_up_to_date(format_1):
         assert tokens_of(backend) == {("run_3", "load"): 2}
         assert backend.list_changes() == []
         backend.log_change("x")
-    assert json.loads((format_1 / "run_state" / "store.json").read_text())["format"] == 2
+    assert json.loads((format_1 / "run_state" / "store.json").read_text())["format"] == documents.FORMAT
     with create_state_backend("file", base_path=format_1) as backend:
         backend.initialize()
         assert [change.action for change in backend.list_changes()] == ["x"]
@@ -127,6 +127,7 @@ def test_a_look_at_a_file_store_of_format_1_changes_nothing(format_1):
 
 
 def test_an_older_program_refuses_a_file_store_also_one_that_it_has_open(format_1, monkeypatch):
+    newest = f"format {documents.FORMAT}"
     older = create_state_backend("file", base_path=format_1)
     with pytest.MonkeyPatch.context() as then:
         then.setattr("seeknal.state.file.store.FORMAT", 1)
@@ -135,9 +136,9 @@ def test_an_older_program_refuses_a_file_store_also_one_that_it_has_open(format_
     with create_state_backend("file", base_path=format_1) as newer:
         newer.initialize()
     monkeypatch.setattr(documents, "FORMAT", 1)
-    with pytest.raises(SchemaVersionError, match="format 2"):
+    with pytest.raises(SchemaVersionError, match=newest):
         older.create_run("late")
-    with pytest.raises(SchemaVersionError, match="format 2"), create_state_backend("file", base_path=format_1) as again:
+    with pytest.raises(SchemaVersionError, match=newest), create_state_backend("file", base_path=format_1) as again:
         again.initialize()
     monkeypatch.undo()
     older.close()
@@ -154,7 +155,10 @@ def test_a_database_of_schema_1_is_brought_up_to_date(version_1):
         backend.log_change("x", run_id="r")
         assert [change.action for change in backend.list_changes()] == ["x"]
         assert backend.schema_report().found == schema.SCHEMA_VERSION
-    assert version_1.run(f"SELECT version_num FROM {version_1.table('alembic_version')}")[0][0] == "0002"
+    assert (
+        version_1.run(f"SELECT version_num FROM {version_1.table('alembic_version')}")[0][0]
+        == f"{schema.SCHEMA_VERSION:04}"
+    )
 
 
 def test_an_upgrade_that_was_cut_short_is_finished(version_1):
@@ -190,7 +194,7 @@ def test_a_user_who_may_not_upgrade_is_told_how_it_is_done(postgres_store):
     scheme, _, rest = postgres_store.url.partition("://")
     url = f"{scheme}://{role}:secret@{rest.rpartition('@')[2]}"
     postgres_store.run(
-        f"DROP TABLE {postgres_store.table('change_log')}",
+        *(f"DROP TABLE {postgres_store.table(name)}" for name in ("change_log", "claims", "claim_sets")),
         f"UPDATE {postgres_store.table('store')} SET schema_version = 1",
         f"UPDATE {postgres_store.table('alembic_version')} SET version_num = '0001'",
         f"CREATE ROLE {role} LOGIN PASSWORD 'secret'",
@@ -200,7 +204,7 @@ def test_a_user_who_may_not_upgrade_is_told_how_it_is_done(postgres_store):
     )
     try:
         with (
-            pytest.raises(AccessDeniedError, match="has schema 1, and 2 is needed") as caught,
+            pytest.raises(AccessDeniedError, match=f"has schema 1, and {schema.SCHEMA_VERSION} is needed") as caught,
             create_state_backend("database", url=url, schema=schema_name) as backend,
         ):
             backend.initialize()

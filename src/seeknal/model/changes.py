@@ -269,7 +269,7 @@ def checked_change(change: LoggedChange) -> LoggedChange:
             check_id(getattr(change, field), field)
     if not isinstance(change.reason, str):
         raise InvalidFieldError("reason must be text", hint="Pass reason as a str.", field="reason")
-    _optional_text(change.reason, "reason")
+    optional_text(change.reason, "reason")
     detail = _short_enough(json_object(change.detail, "detail"), "detail")
     return msgspec.structs.replace(change, detail=detail)
 
@@ -313,7 +313,7 @@ def _node_value(name: str, value: object) -> Any:
         case "duration_ms" | "row_count":
             return _optional_count(value, name)
         case "fingerprint" | "error_message":
-            return _optional_text(value, name)
+            return optional_text(value, name)
         case "attempt":
             count = _optional_count(value, name)
             if not count:
@@ -356,7 +356,12 @@ def _optional_count(value: object, field: str) -> int | None:
     return int(value)
 
 
-def _optional_text(value: object, field: str) -> str | None:
+def optional_text(value: object, field: str) -> str | None:
+    """Return a text that every store can hold, or ``None``.
+
+    Raises:
+        InvalidFieldError: It is something else; the message names the field.
+    """
     if value is None:
         return None
     if not isinstance(value, str):

@@ -12,7 +12,11 @@ from typing import Any
 
 import msgspec
 
-from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.model.ids import MAX_ID_BYTES
+from seeknal.model.status import ClaimStatus, NodeStatus, RunStatus
+
+MAX_RANGE_KEY_BYTES = MAX_ID_BYTES + 10
+"""Of a `Claim.range_key`: a word and a key; two instants with microseconds are 74 bytes long."""
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,51 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime
     row_count: int | None = None
     metadata: dict[str, Any] = {}
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of a node's work that somebody took, or that waits to be taken again: an interval or a partition.
+
+    It lives exactly as long as the lease that it was taken under.
+
+    Attributes:
+        node_id: Whose work it is.
+        start: Where the interval begins; ``None`` for a partition.
+        end: Where it ends, itself not in it.
+        partition: The key of the partition; ``None`` for an interval.
+        run_id: The run that took it last.
+        status: Whether somebody works on it, and what is to become of it if not.
+        attempt: How many attempts were made, this one included; 0 after `retry_parked`.
+        max_attempts: After so many it is parked.
+        error_message: How the last attempt that has ended went wrong; ``None`` if none did.
+        since: When it was taken, or ended, by the clock of whoever did that; for people.
+        lease_run_id: The run of the lock it was last taken under.
+        lease_node_id: The node of that lock, or ``None``.
+        lease_token: The token of that lease.
+        lease_owner: Its owner.
+    """
+
+    node_id: str
+    start: datetime | None = None
+    end: datetime | None = None
+    partition: str | None = None
+    run_id: str
+    status: ClaimStatus = ClaimStatus.CLAIMED
+    attempt: int = 1
+    max_attempts: int
+    error_message: str | None = None
+    since: datetime
+    lease_run_id: str
+    lease_node_id: str | None = None
+    lease_token: int
+    lease_owner: str
+
+    @property
+    def range_key(self) -> str:
+        """What is claimed, as a text; another one for every other range of the node."""
+        if self.start is not None and self.end is not None:
+            return f"interval {self.start.isoformat()}/{self.end.isoformat()}"
+        return f"partition {self.partition}"
 
 
 class LockInfo(msgspec.Struct, frozen=True, kw_only=True):

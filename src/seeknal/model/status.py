@@ -1,4 +1,4 @@
-"""The statuses of runs and of node states."""
+"""The statuses of runs, of node states and of claims."""
 
 from __future__ import annotations
 
@@ -44,10 +44,22 @@ class NodeStatus(StrEnum):
         return self in _FINAL_NODE
 
 
+class ClaimStatus(StrEnum):
+    """What has become of a claim that is not completed.
+
+    ``claimed``: somebody who lives works on it. ``open``: the last attempt failed, or whoever made it is gone; anybody
+    may take it again. ``parked``: its attempts are used up, and somebody has to look at it.
+    """
+
+    CLAIMED = "claimed"
+    OPEN = "open"
+    PARKED = "parked"
+
+
 _FINAL_RUN = frozenset({RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED})
 _FINAL_NODE = frozenset({NodeStatus.SUCCESS, NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CACHED})
 
-S = TypeVar("S", RunStatus, NodeStatus)
+S = TypeVar("S", RunStatus, NodeStatus, ClaimStatus)
 
 
 def as_status(kind: type[S], value: object, field: str = "status") -> S:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from seeknal.model.records import LockToken, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import Claim, LockToken, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.lease import Lease
 
 NodeKey: TypeAlias = tuple[str, str]
@@ -65,6 +65,9 @@ class Changes(msgspec.Struct, kw_only=True, omit_defaults=True):
             two logs. Only for a store with `Capability.LOG`.
         tokens: The token counter of each of these locks is raised to at least that; no lease is granted, and none
             ends. Only for a store with `Capability.LOG`.
+        ended_claims: Claims that go. Only for a store with `Capability.CLAIMS`, as are all of them.
+        claims: Claims as they shall stand, each key once.
+        claim_sets: The version that the claims of a node stand at afterwards; a store says so, and nobody else.
     """
 
     deleted_runs: list[str] = []
@@ -75,10 +78,15 @@ class Changes(msgspec.Struct, kw_only=True, omit_defaults=True):
     freed_runs: list[str] = []
     log: list[LoggedChange] = []
     tokens: list[LockToken] = []
+    ended_claims: list[Claim] = []
+    claims: list[Claim] = []
+    claim_sets: dict[str, int] = {}
 
 
 class Batch(Changes, kw_only=True):
     """Changes, and the guards that must hold in the same atomic step.
+
+    Each of the ``ended_claims`` is a guard, too: it must stand with the status and the lease that it has there.
 
     Attributes:
         run_versions: The version each run must stand at; 0 is "no such run".
@@ -88,6 +96,8 @@ class Batch(Changes, kw_only=True):
         node_counts: How many node states a run must hold: none was added to those that were listed.
         runs_needed: Runs that must exist.
         runs_unlocked: Runs of which nobody may hold a lock, their own or one of their nodes.
+        claim_versions: The version that the claims of a node must stand at, 0 if there never were any; the commit
+            raises it by one. Whoever takes ranges has read the claims at that version, so no two take the same.
         leases: Leases that must still be held.
         successor: What the store must say of where its state went; ``None`` is "it is here". A move writes so into
             stores that refuse everybody else.
@@ -100,6 +110,7 @@ class Batch(Changes, kw_only=True):
     node_counts: dict[str, int] = {}
     runs_needed: set[str] = set()
     runs_unlocked: set[str] = set()
+    claim_versions: dict[str, int] = {}
     leases: list[Lease] = []
     successor: str | None = None
     is_guess: bool = False
@@ -108,7 +119,7 @@ class Batch(Changes, kw_only=True):
     def is_empty(self) -> bool:
         """Whether there is nothing to write and nothing to check."""
         changes = (self.deleted_runs, self.runs, self.deleted_nodes, self.nodes, self.work, self.log, self.tokens)
-        return not (any(changes) or self.leases)
+        return not (any(changes) or self.leases or self.claims or self.ended_claims)
 
 
 class Sequences(msgspec.Struct, frozen=True):

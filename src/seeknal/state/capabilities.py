@@ -19,3 +19,6 @@ class Capability(StrEnum):
 
     LOG = "log"
     """The store keeps a log of what was done to it, and takes over the token counters of another one's locks."""
+
+    CLAIMS = "claims"
+    """Workers can claim intervals and partitions of a node, so that they share its work."""

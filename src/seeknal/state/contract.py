@@ -26,6 +26,7 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar
 from seeknal.errors import CapabilityError, SeeknalError
 from seeknal.model.records import LockInfo, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.capabilities import Capability
+from seeknal.state.claims import ClaimVerbs
 from seeknal.state.lease import Lease, held, this_host
 from seeknal.state.reader import no_log
 from seeknal.state.retention import RetentionVerbs
@@ -36,7 +37,7 @@ T = TypeVar("T")
 DEFAULT_TTL_MS = 30_000
 
 
-class StateBackend(RetentionVerbs):
+class StateBackend(RetentionVerbs, ClaimVerbs):
     """A store of runs, node states, completed work and locks.
 
     Safe from threads; one instance serves a whole process. A third party writes the abstract

@@ -11,8 +11,10 @@ from itertools import islice
 import msgspec
 
 from seeknal.model.changes import added_to, missing_run, stale
+from seeknal.model.claims import over
 from seeknal.model.instants import EPOCH
 from seeknal.model.records import (
+    Claim,
     CompletedInterval,
     LockInfo,
     LockToken,
@@ -92,6 +94,9 @@ class Image:
         """Where the state lives now, if it moved away from here."""
         self.sequence = 0
         """The last sequence given out, to a run or a node state."""
+        self.claims: dict[str, dict[str, Claim]] = {}
+        """By node id, then by what is claimed."""
+        self.claim_versions: dict[str, int] = {}
         self._nodes: dict[str, dict[str, NodeState]] = {}
         self._log: dict[str, LoggedChange] = {}
 
@@ -132,6 +137,14 @@ class Image:
         log = self.log()
         return [log[change_id] for change_id in sorted(log) if change_id > after][:limit]
 
+    def read_claims(self, node_id: str) -> tuple[int, list[Claim]]:
+        """Return the claims of a node and the version they stand at."""
+        return self.claim_versions.get(node_id, 0), list(self.claims.get(node_id, {}).values())
+
+    def read_claimed_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have claims, sorted by their bytes."""
+        return sorted((node_id for node_id, claims in self.claims.items() if claims), key=str.encode)
+
     def read_tokens(self) -> list[LockToken]:
         """Return the token counters of all locks."""
         holders = (entry.holder for entry in self.locks.values())
@@ -154,7 +167,8 @@ class Image:
         Raises:
             SupersededError: The state moved away from this store.
             ConcurrencyError: It is not being moved any more, and the batch is a part of that.
-            LeaseLostError, StaleVersionError, RunNotFoundError, ConcurrencyError: As `RecordStore.commit`.
+            LeaseLostError, StaleVersionError, RunNotFoundError, ClaimEndedError, ConcurrencyError: As
+                `RecordStore.commit`.
         """
         if self.superseded_by != batch.successor:
             raise misplaced(self.superseded_by, batch.successor)
@@ -176,6 +190,13 @@ class Image:
         for run_id, count in batch.node_counts.items():
             if len(self.nodes_of(run_id)) != count:
                 raise added_to(run_id)
+        for node_id, expected in batch.claim_versions.items():
+            if self.claim_versions.get(node_id, 0) != expected:
+                raise stale(f"the claims of node {node_id!a}", expected, self.claim_versions.get(node_id, 0))
+        for claim in batch.ended_claims:
+            found = self.claims.get(claim.node_id, {}).get(claim.range_key)
+            if found is None or (found.status, found.lease_owner) != (claim.status, claim.lease_owner):
+                raise over(claim)
         for run_id in batch.runs_unlocked & {lock.run_id for lock in self.held_locks(now_us)}:
             raise locked_meanwhile(run_id)
 
@@ -191,7 +212,11 @@ class Image:
                 raise held(lock.run_id, lock.node_id, lock)
 
     def take_over(self, other: Image) -> None:
-        """Hold the records of another image, which is used up; locks, log and mark stay, and no sequence comes back."""
+        """Hold the records of another image, which is used up; locks, log and mark stay, and no sequence comes back.
+
+        Claims end.
+        """
+        self.claims = {}
         self.runs, self.history, self._nodes = other.runs, other.history, other._nodes
         self.intervals, self.partitions = other.intervals, other.partitions
         self.sequence = max(self.sequence, other.sequence)
@@ -216,6 +241,9 @@ class Image:
             freed_runs=batch.freed_runs,
             log=batch.log,
             tokens=batch.tokens,
+            ended_claims=batch.ended_claims,
+            claims=batch.claims,
+            claim_sets={node_id: version + 1 for node_id, version in batch.claim_versions.items()},
         )
 
     def apply(self, batch: Changes) -> None:
@@ -242,6 +270,11 @@ class Image:
         for token in batch.tokens:
             key = (token.run_id, token.node_id)
             self.locks[key] = counted(self.locks.get(key), token)
+        for claim in batch.ended_claims:
+            self.claims.get(claim.node_id, {}).pop(claim.range_key, None)
+        for claim in batch.claims:
+            self.claims.setdefault(claim.node_id, {})[claim.range_key] = claim
+        self.claim_versions |= batch.claim_sets
         for logged in batch.log:
             self.put_change(logged)
 

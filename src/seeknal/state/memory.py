@@ -17,6 +17,7 @@ import msgspec
 
 from seeknal.clock import Clock
 from seeknal.model.records import (
+    Claim,
     CompletedInterval,
     LockInfo,
     LockToken,
@@ -56,7 +57,7 @@ class MemoryStateBackend(RecordStateBackend):
         busy_timeout_ms: How long a conflicting write is repeated.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.LOG})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.LOG, Capability.CLAIMS})
 
     def __init__(
         self,
@@ -127,6 +128,16 @@ class MemoryStateBackend(RecordStateBackend):
         """Return the token counters of all locks."""
         with self.store.mutex:
             return self.store.image.read_tokens()
+
+    def read_claims(self, node_id: str) -> tuple[int, list[Claim]]:
+        """Return the claims of a node and the version they stand at."""
+        with self.store.mutex:
+            return self.store.image.read_claims(node_id)
+
+    def read_claimed_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have claims."""
+        with self.store.mutex:
+            return self.store.image.read_claimed_nodes()
 
     def commit(self, batch: Batch) -> Sequences:
         """Apply a batch if its guards hold."""

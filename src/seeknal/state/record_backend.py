@@ -43,6 +43,7 @@ from seeknal.state.batch import (
     Sequences,
 )
 from seeknal.state.change_log import LogVerbs
+from seeknal.state.claiming import RecordedClaims
 from seeknal.state.lease import Lease
 from seeknal.state.locking import LockVerbs
 from seeknal.state.transaction import BegunTransaction, backoff
@@ -52,7 +53,7 @@ from seeknal.state.unit import UnitOfWork
 T = TypeVar("T")
 
 
-class RecordStateBackend(LockVerbs, LogVerbs):
+class RecordStateBackend(LockVerbs, LogVerbs, RecordedClaims):
     """Every verb of the contract, over a store that reads records and commits batches."""
 
     # ---- one operation, alone or in a transaction ----

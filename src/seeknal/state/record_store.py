@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, CapabilityError, InvalidFieldError, SeeknalError
-from seeknal.model.records import LockInfo, LockToken, LoggedChange, NodeState, RunState
+from seeknal.model.records import Claim, LockInfo, LockToken, LoggedChange, NodeState, RunState
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.checks import record_findings
+from seeknal.state.claims import no_claims
 from seeknal.state.contract import StateBackend
 from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey
@@ -109,6 +110,25 @@ class RecordStore(StateBackend, RecordReader):
         """
         raise no_log(self)
 
+    def read_claims(self, node_id: str) -> tuple[int, list[Claim]]:
+        """Return the claims of a node, in any order, and the version they stand at, which is never newer than they are.
+
+        A store that declares `Capability.CLAIMS` provides this and `read_claimed_nodes`, and commits what a batch has
+        in ``ended_claims``, ``claims`` and ``claim_versions``.
+
+        Raises:
+            CapabilityError: It keeps none.
+        """
+        raise no_claims(self)
+
+    def read_claimed_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have claims, sorted by their bytes.
+
+        Raises:
+            CapabilityError: It keeps none.
+        """
+        raise no_claims(self)
+
     def snapshot(self) -> AbstractContextManager[Reading | None]:
         """Hold the whole store as of one instant for a block, keeping no writer waiting; its records are read there.
 
@@ -182,12 +202,13 @@ class RecordStore(StateBackend, RecordReader):
         Raises:
             SupersededError, ConcurrencyError: The store is not where the batch demands it to be
                 (`seeknal.state.store_info.misplaced`).
-            StaleVersionError: A record is not at its version (`seeknal.model.changes.stale`), or a run has not so many
-                nodes (`seeknal.model.changes.added_to`).
+            StaleVersionError: A record, or what a node has of claims, is not at its version
+                (`seeknal.model.changes.stale`), or a run has not so many nodes (`seeknal.model.changes.added_to`).
             ConcurrencyError: Somebody holds a lock of a run that nobody may hold one of
                 (`seeknal.state.lease.locked_meanwhile`).
             RunNotFoundError: A needed run is missing (`seeknal.model.changes.missing_run`).
             LeaseLostError: A lease is not held any more (`seeknal.state.lease.lost`).
+            ClaimEndedError: A claim that ends does not stand as it is given (`seeknal.model.claims.over`).
             BackendUnavailableError: Nothing was written.
         """
 

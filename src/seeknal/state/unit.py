@@ -17,7 +17,7 @@ from typing import Protocol
 
 from seeknal.model.changes import missing_run
 from seeknal.model.intervals import Interval, subtract
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import Claim, CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import (
     Batch,
@@ -28,6 +28,7 @@ from seeknal.state.batch import (
     PartitionRestated,
     Work,
 )
+from seeknal.state.frame import Frame
 from seeknal.state.lease import Lease
 
 
@@ -58,54 +59,11 @@ class RecordReader(Protocol):
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node, sorted by key."""
 
+    def read_claims(self, node_id: str) -> tuple[int, list[Claim]]:
+        """Return the claims of a node and the version they stand at; never newer than the claims."""
+
 
 Guess = Callable[[str, str], NodeState | None]
-
-
-class _Frame:
-    """What was written since one savepoint. ``None`` stands for a deletion."""
-
-    __slots__ = ("dropped", "freed", "leases", "log", "needed", "nodes", "runs", "unlocked", "work")
-
-    def __init__(self) -> None:
-        self.dropped: set[str] = set()
-        self.runs: dict[str, RunState | None] = {}
-        self.nodes: dict[NodeKey, NodeState | None] = {}
-        self.work: list[Work] = []
-        self.freed: set[str] = set()
-        self.unlocked: set[str] = set()
-        self.needed: set[str] = set()
-        self.leases: list[Lease] = []
-        self.log: list[LoggedChange] = []
-
-    def put_run(self, run: RunState) -> None:
-        if self.runs.get(run.run_id) is None:
-            # Created: at its place in time, also where one of that name was deleted before.
-            self.runs.pop(run.run_id, None)
-        self.runs[run.run_id] = run
-
-    def drop_run(self, run_id: str) -> None:
-        self.dropped.add(run_id)
-        self.runs[run_id] = None
-        for key in [key for key in self.nodes if key[0] == run_id]:
-            del self.nodes[key]
-
-    def absorb(self, later: _Frame) -> None:
-        for run_id in later.dropped:
-            self.drop_run(run_id)
-        for run in later.runs.values():
-            if run is not None:
-                self.put_run(run)
-        for key, written in later.nodes.items():
-            # Written anew: at its place in time, so that sequences are given out in the order of writing.
-            self.nodes.pop(key, None)
-            self.nodes[key] = written
-        self.work += later.work
-        self.freed |= later.freed
-        self.unlocked |= later.unlocked
-        self.needed |= later.needed
-        self.leases += later.leases
-        self.log += later.log
 
 
 class UnitOfWork:
@@ -129,7 +87,7 @@ class UnitOfWork:
         """Runs whose nodes were listed: those that were not among them are known to be absent."""
         self._newest: set[NodeKey] = set()
         """Node states that were found to be the latest of their node."""
-        self._frames = [_Frame()]
+        self._frames = [Frame()]
 
     # ---- savepoints ----
 
@@ -140,7 +98,7 @@ class UnitOfWork:
 
     def push(self) -> None:
         """Set a savepoint."""
-        self._frames.append(_Frame())
+        self._frames.append(Frame())
 
     def keep(self) -> None:
         """Release the last savepoint: what was written since stays."""
@@ -194,7 +152,7 @@ class UnitOfWork:
 
     def run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
         """Return run ids in creation order as this transaction sees them; its own come last."""
-        seen_as_one = _Frame()
+        seen_as_one = Frame()
         for frame in self._frames:
             seen_as_one.absorb(frame)
         touched = list(seen_as_one.runs)
@@ -254,6 +212,16 @@ class UnitOfWork:
                 found.pop(change.partition, None)
         return [found[key] for key in sorted(found, key=str.encode)]
 
+    def claims(self, node_id: str) -> list[Claim]:
+        """Return the claims of a node as this transaction sees them."""
+        found = {claim.range_key: claim for claim in self._store.read_claims(node_id)[1]}
+        for frame in self._frames:
+            for claim in frame.ended:
+                if claim.node_id == node_id:
+                    found.pop(claim.range_key, None)
+            found.update((claim.range_key, claim) for claim in frame.claims if claim.node_id == node_id)
+        return list(found.values())
+
     def logged(self) -> list[LoggedChange]:
         """Return what this transaction has logged, in that order."""
         return [change for frame in self._frames for change in frame.log]
@@ -305,6 +273,17 @@ class UnitOfWork:
         """Commit only if this lease is still held."""
         self._frames[-1].leases.append(lease)
 
+    def end_claim(self, claim: Claim, new: Claim | None = None) -> None:
+        """End a claim at the commit, if it stands as it is given, and put a new one in its place."""
+        self._frames[-1].ended.append(claim)
+        if new is not None:
+            self._frames[-1].claims.append(new)
+
+    def put_claims(self, claims: list[Claim], node_id: str, version: int) -> None:
+        """Write claims of a node, of which those that were read stood at this version."""
+        self._frames[-1].claims += claims
+        self._frames[-1].claim_versions[node_id] = version
+
     def log(self, change: LoggedChange) -> None:
         """Add an entry to the change log at the commit."""
         self._frames[-1].log.append(change)
@@ -331,6 +310,9 @@ class UnitOfWork:
             work=frame.work,
             freed_runs=sorted(frame.freed),
             log=frame.log,
+            ended_claims=frame.ended,
+            claims=frame.claims,
+            claim_versions=frame.claim_versions,
             run_versions={run_id: run.version if (run := self._base_runs.get(run_id)) else 0 for run_id in frame.runs},
             node_versions={key: base.version if (base := self._base_nodes.get(key)) else 0 for key in guarded},
             node_sequences={key: base.sequence for key in guarded if (base := self._base_nodes.get(key))},

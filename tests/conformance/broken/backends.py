@@ -304,3 +304,24 @@ class ForgetsWhoHasPartitions(MemoryStateBackend):
 
     def list_worked_nodes(self):
         return [node_id for node_id in super().list_worked_nodes() if self.get_completed_intervals(node_id)]
+
+
+class GivesARangeToAnybody(MemoryStateBackend):
+    """Does not look at what others have claimed."""
+
+    def read_claims(self, node_id):
+        return super().read_claims(node_id)[0], []
+
+
+class EndsAClaimThatIsOver(MemoryStateBackend):
+    """Completes whatever became of the claim."""
+
+    def commit(self, batch):
+        return super().commit(msgspec.structs.replace(batch, ended_claims=[]))
+
+
+class BuriesNoClaims(MemoryStateBackend):
+    """Takes a worker for alive that is gone."""
+
+    def _living(self):
+        return {claim.lease_owner for claims in self.store.image.claims.values() for claim in claims.values()}

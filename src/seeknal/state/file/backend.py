@@ -13,6 +13,7 @@ import msgspec
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, ConfigurationError
 from seeknal.model.records import (
+    Claim,
     CompletedInterval,
     LockInfo,
     LockToken,
@@ -62,7 +63,7 @@ class FileStateBackend(RecordStateBackend):
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG}
+        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG, Capability.CLAIMS}
     )
 
     _opened: tuple[FileStore, View] | None = None
@@ -240,6 +241,14 @@ class FileStateBackend(RecordStateBackend):
     def read_tokens(self) -> list[LockToken]:
         """Return the token counters of all locks."""
         return self._store.read(lambda image: image.read_tokens())
+
+    def read_claims(self, node_id: str) -> tuple[int, list[Claim]]:
+        """Return the claims of a node and the version they stand at."""
+        return self._store.read(lambda image: image.read_claims(node_id))
+
+    def read_claimed_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have claims."""
+        return self._store.read(lambda image: image.read_claimed_nodes())
 
     # ---- writing ----
 

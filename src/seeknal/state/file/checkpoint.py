@@ -8,6 +8,7 @@ from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, Pa
 from seeknal.state.batch import Changes, PartitionCompleted
 from seeknal.state.file import durable
 from seeknal.state.file.documents import (
+    ClaimSet,
     IndexDocument,
     LogDocument,
     NodeDocument,
@@ -62,6 +63,9 @@ class FileImage(Image):
             raise corrupt(path, str(error)) from error
         self.locks = {(entry.holder.run_id, entry.holder.node_id): entry for entry in index.locks}
         self.sequence, self.superseded_by = index.sequence, index.superseded_by
+        for node_id, found in index.claims.items():
+            self.claim_versions[node_id] = found.version
+            self.claims[node_id] = {claim.range_key: claim for claim in found.claims}
 
     def nodes_of(self, run_id: str) -> dict[str, NodeState]:
         """Return the node states of a run, read from its file at first."""
@@ -215,6 +219,7 @@ def write_index(path: Path, image: FileImage) -> int:
         locks=list(image.locks.values()),
         superseded_by=image.superseded_by,
         has_log=True,
+        claims={node_id: ClaimSet(*image.read_claims(node_id)) for node_id in image.claim_versions},
     )
     return write_document(path, index)
 

@@ -11,15 +11,15 @@ import msgspec
 
 from seeknal.errors import CorruptStateError, SchemaVersionError
 from seeknal.model.codec import decode, pretty
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import Claim, CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Changes
 from seeknal.state.file import durable
 from seeknal.state.history import Columns
 from seeknal.state.image import LockEntry
 
-FORMAT = 2
-"""Of the whole store: 1 had no change log, and named every run in the history of every node."""
+FORMAT = 3
+"""Of the whole store: 1 had no change log, and named every run in the history of every node; 2 had no claims."""
 
 _CHECKSUM = b',\n  "checksum": '
 _END = b"\n}\n"
@@ -63,8 +63,15 @@ class NodeDocument(Document, kw_only=True):
     partitions: dict[str, PartitionState]
 
 
+class ClaimSet(msgspec.Struct, frozen=True):
+    """The claims of a node, and the version that they stand at, which outlives them."""
+
+    version: int
+    claims: list[Claim]
+
+
 class IndexDocument(Document, kw_only=True):
-    """All runs without their nodes, where each node was written, and the locks, as of a checkpoint."""
+    """All runs without their nodes, where each node was written, locks and claims, as of a checkpoint."""
 
     sequence: int
     runs: list[RunState]
@@ -73,6 +80,7 @@ class IndexDocument(Document, kw_only=True):
     locks: list[LockEntry]
     superseded_by: str | None = None
     has_log: bool = False
+    claims: dict[str, ClaimSet] = {}
 
 
 class LogDocument(Document, kw_only=True):

@@ -183,6 +183,7 @@ class _Side:
             document.generation += 2
             empty = FileImage(layout)
             empty.sequence, empty.locks = image.sequence, image.locks
+            empty.claim_versions = image.claim_versions  # the claims themselves end
             with durable.unavailable(layout.directory, "write"):
                 os.fsync(self._file.fileno())
                 write_index(layout.index(document.generation), empty)

@@ -14,8 +14,6 @@ from seeknal.model.changes import stale
 from seeknal.model.records import (
     CompletedInterval,
     LockInfo,
-    LockToken,
-    LoggedChange,
     NodeState,
     PartitionState,
     RunState,
@@ -42,13 +40,13 @@ from seeknal.state.sql import (
     store,
 )
 from seeknal.state.sql.address import address_of, table_names
+from seeknal.state.sql.beside import KeepingDatabase
 from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
 from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
-from seeknal.state.sql.whole import WholeDatabase
 from seeknal.state.store_info import StoreInfo
 from seeknal.state.unit import UnitOfWork
 
@@ -61,7 +59,7 @@ MOST_REMEMBERED = 1000
 """Node states that an instance remembers having written."""
 
 
-class DatabaseStateBackend(WholeDatabase):
+class DatabaseStateBackend(KeepingDatabase):
     """State in a database: a SQLite file for the processes of one machine, or a server for many machines.
 
     Args:
@@ -76,7 +74,7 @@ class DatabaseStateBackend(WholeDatabase):
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG}
+        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG, Capability.CLAIMS}
     )
 
     def __init__(
@@ -250,17 +248,6 @@ class DatabaseStateBackend(WholeDatabase):
     def read_locks(self) -> list[LockInfo]:
         """Return the locks that are held now."""
         return self._open.read(lambda session: leases.read_held(session, self.clock))
-
-    def read_log(self, after: str, limit: int) -> list[LoggedChange]:
-        """Return the entries of the change log that follow a change id."""
-        return self._open.read(lambda session: change_log.read_log(session, after, limit))
-
-    def read_tokens(self) -> Iterator[LockToken]:
-        """Yield the token counters of all locks, a page at a time."""
-        after: LockToken | None = None
-        while page := self._open.read(lambda session, after=after: leases.read_tokens(session, after)):  # type: ignore[misc]
-            yield from page
-            after = page[-1]
 
     # ---- writing ----
 

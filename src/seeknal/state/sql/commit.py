@@ -1,7 +1,8 @@
 """A batch as the steps of one transaction: guards, writes, and last of all that the state is still here.
 
 The order keeps writers who lock rows from waiting for each other in a ring, as far as that can be: leases before runs
-before nodes, and the nodes whose intervals change in the order of their ids.
+before nodes; before all of them the nodes whose intervals change, and then those of which ranges are taken, each in the
+order of their ids.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from seeknal.clock import Clock
 from seeknal.state.batch import Batch, Sequences
-from seeknal.state.sql import change_log, intervals, leases, nodes, receipts, runs
+from seeknal.state.sql import change_log, claims, intervals, leases, nodes, receipts, runs
 from seeknal.state.sql.dialects.base import Rows
 from seeknal.state.sql.sequences import SPAN
 from seeknal.state.sql.statements import Step, Target, statement_of
@@ -24,7 +25,7 @@ def is_one_transition(batch: Batch) -> bool:
     state = batch.nodes[0]
     others = (batch.runs, batch.deleted_runs, batch.deleted_nodes, batch.work, batch.freed_runs, batch.leases)
     return (
-        not any((*others, batch.log, batch.tokens))
+        not any((*others, batch.log, batch.tokens, batch.ended_claims, batch.claims, batch.claim_versions))
         and not batch.run_versions
         and state.sequence == 0
         and batch.successor is None
@@ -65,11 +66,13 @@ class Plan:
             steps += [*self._raised_numbers(), receipts.leave_step(op_id)]
         if self._target.dialect.locks_rows:
             steps += intervals.hold_steps(batch.work)
+        steps += claims.hold_steps(batch.claim_versions)
         steps += [leases.hold_step(lease, self._clock) for lease in batch.leases]
         steps += [leases.free_run_step(run_id) for run_id in batch.freed_runs]
         steps += leases.count_steps(batch.tokens)
         steps += self._run_steps(op_id)
         steps += self._node_steps(op_id)
+        steps += claims.write_steps(batch.ended_claims, batch.claims)
         for change in batch.work:
             steps += intervals.work_steps(change)
         steps += [change_log.write_step(change) for change in batch.log]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 
 from seeknal.errors import SeeknalError
 from seeknal.model.records import RunState
@@ -58,7 +58,7 @@ def findings(database: Database, store: RecordStore) -> Iterator[Finding]:
         return
     yield from drift_findings(database, drift)
     if drift.can_be_read:
-        for check in (_run_and_node_findings, _work_findings, _lock_findings, _log_findings, _side_findings):
+        for check in (_run_and_node_findings, _work_findings, _lock_findings, _kept_findings, _side_findings):
             yield from _told(where, lambda check=check: check(database, store))  # type: ignore[misc]
 
 
@@ -163,9 +163,9 @@ def _lock_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
         )
 
 
-def _log_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
+def _kept_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
     reader = scan.Scan(database)
-    for _ in reader.changes():
+    for _ in chain(reader.changes(), reader.claims()):
         pass  # reading them is the check
     yield from reader.unreadable
 

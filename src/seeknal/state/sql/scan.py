@@ -10,9 +10,9 @@ from sqlalchemy import and_, bindparam, func, literal_column, or_, select
 
 from seeknal.model.codec import decode
 from seeknal.model.instants import from_us
-from seeknal.model.records import CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import Claim, CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.finding import Finding, error
-from seeknal.state.sql import change_log, leases, nodes, runs
+from seeknal.state.sql import change_log, claims, leases, nodes, runs
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.statements import Row, Statement, Target
 
@@ -52,7 +52,8 @@ def _repeated(table: str, *keys: str) -> Statement:
     return Statement(build)
 
 
-PAGES = {name: _page(name) for name in ("runs", "node_states", "completed_intervals", "partitions", "change_log")}
+PAGED = ("runs", "node_states", "completed_intervals", "partitions", "change_log", "claims")
+PAGES = {name: _page(name) for name in PAGED}
 SAME_RUNS = _repeated("runs", "sequence")
 SAME_STATES = _repeated("node_states", "node_id", "sequence")
 
@@ -131,6 +132,10 @@ class Scan:
     def changes(self) -> Iterator[LoggedChange]:
         """Yield the change log, by time."""
         return self._records("change_log", change_log.record, ("change",), (str,))
+
+    def claims(self) -> Iterator[Claim]:
+        """Yield the claims, by node, then range."""
+        return self._records("claims", claims.record, ("node", "range"), (str, str))
 
     def rows(self, statement: Statement) -> list[Row]:
         """Return the rows of a statement that needs nothing to be told."""

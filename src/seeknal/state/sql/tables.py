@@ -11,6 +11,7 @@ from typing import TypeAlias
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 from seeknal.model.ids import MAX_ID_BYTES
+from seeknal.model.records import MAX_RANGE_KEY_BYTES
 
 Columns: TypeAlias = list[Column[str] | Column[int]]
 
@@ -34,6 +35,8 @@ class Tables:
         self.partitions = self._table("partitions", _partition_columns())
         self.locks = self._table("locks", _lock_columns())
         self.change_log = self._table("change_log", _change_columns())
+        self.claims = self._table("claims", _claim_columns())
+        self.claim_sets = self._table("claim_sets", [_id("node_id", primary_key=True), _count("version")])
         self.receipts = self._table("receipts", _receipt_columns())
         self.worked_nodes = self._table("worked_nodes", [_id("node_id", primary_key=True), _count("changes")])
 
@@ -145,6 +148,31 @@ def _change_columns() -> Columns:
         _text("actor"),
         _text("host"),
         _count("pid"),
+    ]
+
+
+def _claim_columns() -> Columns:
+    """Return those of claims, one row for each range; ``lease_node_id`` is empty for the lock of a run.
+
+    ``range_key`` names the range in words: a row is of an interval, or of a partition, and the columns of the other
+    are NULL.
+    """
+    return [
+        _id("node_id", primary_key=True),
+        Column("range_key", String(MAX_RANGE_KEY_BYTES), primary_key=True, nullable=False),
+        _count("start_us", nullable=True),
+        _count("end_us", nullable=True),
+        Column("partition", String(MAX_ID_BYTES), nullable=True),
+        _id("run_id"),
+        Column("status", String(16), nullable=False),
+        _count("attempt"),
+        _count("max_attempts"),
+        _text("error_message", nullable=True),
+        _count("since_us"),
+        _id("lease_run_id"),
+        _id("lease_node_id"),
+        _count("lease_token"),
+        Column("lease_owner", String(64), nullable=False),
     ]
 
 

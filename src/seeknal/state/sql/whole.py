@@ -219,7 +219,7 @@ class _Side:
                 *([receipts.leave_step(op_id)] if dialect.is_shared else []),
                 leases.hold_step(lease, self._clock),
                 Step(ALONE, {"of_owner": lease.owner, **leases.measured(self._clock)}, self._not_alone(lease)),
-                *(Step(_emptied(name), {}) for name in reversed(CONTENT)),
+                *(Step(_emptied(name), {}) for name in ("claims", *reversed(CONTENT))),
                 *(Step(_filled(name, self._side.target), {}) for name in CONTENT),
                 store.current_step(main.location),
             ]

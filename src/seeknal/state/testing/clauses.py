@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from seeknal.state import contract, reader, retention
+from seeknal.state import claims, contract, reader, retention
 from seeknal.state.capabilities import Capability
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -37,7 +37,11 @@ def needs(*capabilities: Capability) -> Callable[[C], C]:
 
 def contract_clauses() -> set[str]:
     """Return the ids of all clauses of the contract."""
-    return {found for module in (contract, reader, retention) for found in _CLAUSE.findall(inspect.getsource(module))}
+    return {
+        found
+        for module in (contract, reader, retention, claims)
+        for found in _CLAUSE.findall(inspect.getsource(module))
+    }
 
 
 def kit_clauses(kit: type) -> dict[str, list[str]]:

@@ -10,6 +10,8 @@ import pytest
 from seeknal.clock import FakeClock
 from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
+from seeknal.state.testing.cases_claim_ends import ClaimEndCases
+from seeknal.state.testing.cases_claims import ClaimCases
 from seeknal.state.testing.cases_conflicts import ConflictCases
 from seeknal.state.testing.cases_intervals import IntervalCases
 from seeknal.state.testing.cases_leases import LeaseCases
@@ -33,6 +35,8 @@ class StateBackendConformance(
     LeaseCases,
     LogCases,
     IntervalCases,
+    ClaimCases,
+    ClaimEndCases,
     RetentionCases,
     ProcessCases,
 ):
