@@ -79,7 +79,7 @@ def compared(name: str, rounds: int, ours: Callable[[], Any], theirs: Callable[[
         other.append(seconds(theirs))
     middle = statistics.median(mine)
     print(
-        f"{name:53} ours/walk {fraction([a / b for a, b in zip(mine, other, strict=True)]):27}"
+        f"{name:53} ours/walk {fraction([a / b for a, b in zip(mine, other, strict=True)]):33}"
         f"({middle * 1e3:.2f} ms / {statistics.median(other) * 1e3:.2f} ms)   {middle * 1e6 / count:.2f} us a tick"
     )
     return middle
