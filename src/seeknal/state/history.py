@@ -32,7 +32,7 @@ class Columns(msgspec.Struct, kw_only=True):
     Attributes:
         runs: Places of runs in creation order, from 0, with spaces between.
         sequences: With spaces between.
-        statuses: A letter each: p(ending), r(unning), s(uccess), f(ailed), (s)k(ipped), c(ached).
+        statuses: A letter each: p for pending, r running, s success, f failed, k skipped, c cached.
     """
 
     runs: str

@@ -268,7 +268,7 @@ class RetentionCases:
         ("field", "bad"),
         [
             *(("keep_last", bad) for bad in (-1, 1.0, "1", None, True)),
-            *(("status", bad) for bad in ("running", "pending", "sucess", 1)),
+            *(("status", bad) for bad in ("running", "pending", "succeeded", 1)),
             *(("budget", bad) for bad in (timedelta(microseconds=-1), 30)),
         ],
     )
