@@ -1,6 +1,6 @@
 """Schedules against a table that was checked by hand, with a calendar and the rules of each zone."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
@@ -9,6 +9,7 @@ import pytest
 from seeknal.errors import IntervalError
 from seeknal.model.intervals import Interval
 from seeknal.model.schedule import SHORTHANDS, as_schedule
+from seeknal.model.wall_clock import instants, midnight
 
 # An expression; an instant; the firings that follow it.
 CALENDAR = [
@@ -158,6 +159,30 @@ def test_hours_of_a_daily_tick(zone, day, hours):
     start = day.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     tick = next(as_schedule("@daily", zone).ticks(start, start + timedelta(days=3)))
     assert (tick.start, (tick.end - tick.start) / timedelta(hours=1)) == (start, hours)
+
+
+@pytest.mark.parametrize(
+    ("zone", "wall", "wanted"),
+    [
+        ("Europe/Berlin", datetime(2024, 6, 1, 12), "12:00 +02"),
+        ("Europe/Berlin", datetime(2024, 3, 31, 1, 59), "01:59 +01"),
+        ("Europe/Berlin", datetime(2024, 3, 31, 2, 30), "03:00 +02"),
+        ("Europe/Berlin", datetime(2024, 3, 31, 3), "03:00 +02"),
+        ("Europe/Berlin", datetime(2024, 10, 27, 1, 59), "01:59 +02"),
+        ("Europe/Berlin", datetime(2024, 10, 27, 2), "02:00 +02, 02:00 +01"),
+        ("Europe/Berlin", datetime(2024, 10, 27, 2, 59), "02:59 +02, 02:59 +01"),
+        ("Europe/Berlin", datetime(2024, 10, 27, 3), "03:00 +01"),
+        ("Australia/Lord_Howe", datetime(2024, 4, 7, 1, 45), "01:45 +11, 01:45 +1030"),
+        ("America/St_Johns", datetime(2010, 11, 7, 0, 0), "00:00 -0230, 00:00 -0330"),
+        ("Pacific/Apia", datetime(2011, 12, 30, 12), "00:00 +14"),
+    ],
+)
+def test_instants_of_a_wall_clock_time(zone, wall, wanted):
+    clock = ZoneInfo(zone)
+    found = instants(wall, clock, both=True)
+    assert ", ".join(said(moment.astimezone(clock)).split(" ", 1)[1] for moment in found) == wanted
+    assert instants(wall, clock, both=False) == found[:1]
+    assert midnight(wall.date(), clock) == instants(datetime.combine(wall, time()), clock, both=False)[0]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,23 @@ class Change(NamedTuple):
         return [first, second] if both and second >= self.at else [first]
 
 
+def instants(wall: datetime, zone: ZoneInfo, *, both: bool) -> list[datetime]:
+    """Return the instants of a naive wall-clock time, in UTC, ascending: one, or two where it exists twice.
+
+    Args:
+        wall: Naive.
+        zone: The time zone.
+        both: Whether a time that exists twice means both.
+    """
+    written, offset = wall.replace(tzinfo=UTC), steady_offset(wall.date(), zone)
+    return change_near(wall.date(), zone).instants(written, both=both) if offset is None else [written - offset]
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """Return the instant, in UTC, at which a day begins: where its midnight exists twice, the first."""
+    return instants(datetime.combine(day, time()), zone, both=False)[0]
+
+
 @lru_cache(maxsize=8192)
 def steady_offset(day: date, zone: ZoneInfo) -> timedelta | None:
     """Return the offset from UTC that holds all of a day and of the day before; ``None`` if it changes."""
