@@ -126,6 +126,22 @@ def test_an_open_instance_follows_another_through_its_checkpoints(tmp_path: Path
         assert [reader.get_node_state(run_id, "node").row_count for run_id in reader.list_runs()] == [37, 38, 39]
 
 
+def test_an_open_instance_follows_a_checkpoint_that_removed_the_file_of_a_run(tmp_path: Path) -> None:
+    with opened(tmp_path) as writer:
+        writer.create_run("gone")
+        writer.set_node_state("gone", "node", status="success")
+        writer.create_run("latest")  # of which everybody reads the nodes
+        with writer._store.writing():
+            writer._store.checkpoint()
+        with opened(tmp_path) as reader:
+            assert reader.exists("gone")
+            writer.delete_run("gone")
+            with writer._store.writing():
+                writer._store.checkpoint()
+            assert reader.list_runs() == ["latest"]
+            assert reader.get_latest_node_state("node") is None
+
+
 def test_a_commit_to_one_run_reads_no_other_run(tmp_path: Path) -> None:
     with opened(tmp_path) as backend:
         for run_id in ("old", "new"):

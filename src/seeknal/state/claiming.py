@@ -28,9 +28,13 @@ from seeknal.state.change_log import new_change
 from seeknal.state.claims import no_claims
 from seeknal.state.lease import Lease, lost
 from seeknal.state.record_store import RecordStore
+from seeknal.state.transaction import LONGEST_PAUSE
 from seeknal.state.unit import UnitOfWork
 
 T = TypeVar("T")
+
+CROWD_PAUSE = 0.01
+"""The longest pause of a worker that others were faster than: one of them has got on, and the next is as fast."""
 
 Free = Callable[[Iterable[Any], Iterable[Claim], Any], Iterator[rules.Range]]
 
@@ -39,7 +43,7 @@ class RecordedClaims(RecordStore):
     """Claims of a store that keeps them."""
 
     @abstractmethod
-    def _write(self, change: Callable[[UnitOfWork], T]) -> tuple[T, Sequences]:
+    def _write(self, change: Callable[[UnitOfWork], T], *, longest_pause: float = LONGEST_PAUSE) -> tuple[T, Sequences]:
         """Run ``change`` in the open transaction, or alone until it commits without a conflict."""
 
     def claim_intervals(
@@ -124,7 +128,7 @@ class RecordedClaims(RecordStore):
 
         while True:
             try:
-                return self._write(take)[0]
+                return self._write(take, longest_pause=CROWD_PAUSE)[0]
             except ClaimEndedError:
                 continue  # somebody ended it between our read and our commit, so there is less to take now
 

@@ -46,7 +46,7 @@ from seeknal.state.change_log import LogVerbs
 from seeknal.state.claiming import RecordedClaims
 from seeknal.state.lease import Lease
 from seeknal.state.locking import LockVerbs
-from seeknal.state.transaction import BegunTransaction, backoff
+from seeknal.state.transaction import LONGEST_PAUSE, BegunTransaction, backoff
 from seeknal.state.transaction_block import TransactionBlock
 from seeknal.state.unit import UnitOfWork
 
@@ -62,14 +62,14 @@ class RecordStateBackend(LockVerbs, LogVerbs, RecordedClaims):
         self._check_open()
         return self._local.unit or self
 
-    def _write(self, change: Callable[[UnitOfWork], T]) -> tuple[T, Sequences]:
+    def _write(self, change: Callable[[UnitOfWork], T], *, longest_pause: float = LONGEST_PAUSE) -> tuple[T, Sequences]:
         """Run ``change`` in the open transaction, or alone until it commits without a conflict."""
         self._check_open()
         if self._local.unit is not None:
             return change(self._local.unit), Sequences()
         deadline = self.clock.ticks_us() + self.busy_timeout_ms * 1000
         unit = UnitOfWork(self, single=True, guess=self.guessing())
-        for pause in backoff():
+        for pause in backoff(most=longest_pause):
             batch: Batch | None = None
             try:
                 result = change(unit)

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from seeknal.errors import TransactionError
 
+LONGEST_PAUSE = 0.1
+"""Seconds between two attempts, before jitter."""
+
 
 class Transaction(Protocol):
     """A transaction that was begun; `StateBackend.transaction` yields it."""
@@ -72,7 +75,7 @@ def ended() -> TransactionError:
     return TransactionError("the transaction has ended", hint="Begin another one.")
 
 
-def backoff(first: float = 0.001, most: float = 0.1) -> Iterator[float]:
+def backoff(first: float = 0.001, most: float = LONGEST_PAUSE) -> Iterator[float]:
     """Yield pauses in seconds without end: doubling from ``first`` to ``most``, each jittered by half."""
     pause = first
     while True:

@@ -197,10 +197,17 @@ class FileStore:
     def _catch_up(self) -> None:
         if self._must_reload:
             self._reload()
-        elif _stamp(self.layout.store) != self._stamp:
-            self._follow()
-        else:
-            self._read_on()
+            return
+        try:
+            if _stamp(self.layout.store) != self._stamp:
+                self._follow()
+            else:
+                self._read_on()
+        except CorruptStateError:
+            # A checkpoint removes the files of runs that the journal before it deletes, and holds all that follows.
+            if _stamp(self.layout.store) == self._stamp:
+                raise
+            self._reload()
 
     def _follow(self) -> None:
         """Go on to the next journal, or load everything if more than one checkpoint was missed."""

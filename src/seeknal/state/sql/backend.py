@@ -48,6 +48,7 @@ from seeknal.state.sql.engine import Database
 from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
 from seeknal.state.store_info import StoreInfo
+from seeknal.state.transaction import LONGEST_PAUSE
 from seeknal.state.unit import UnitOfWork
 
 T = TypeVar("T")
@@ -251,9 +252,9 @@ class DatabaseStateBackend(KeepingDatabase):
 
     # ---- writing ----
 
-    def _write(self, change: Callable[[UnitOfWork], T]) -> tuple[T, Sequences]:
+    def _write(self, change: Callable[[UnitOfWork], T], *, longest_pause: float = LONGEST_PAUSE) -> tuple[T, Sequences]:
         with self._database.one_budget():  # for what it reads and what it commits, however often
-            return super()._write(change)
+            return super()._write(change, longest_pause=longest_pause)
 
     def commit(self, batch: Batch) -> Sequences:
         """Apply a batch in one transaction if its guards hold."""
