@@ -8,6 +8,7 @@ import pytest
 
 from seeknal.errors import TransferError
 from seeknal.state.memory import MemoryStateBackend
+from seeknal.state.migration.merging import take_out
 from seeknal.state.migration.moving import move
 from seeknal.state.migration.planning import plan_move
 from seeknal.state.migration.returning import swap_back, written_since
@@ -171,4 +172,42 @@ def test_going_back_after_a_merge_leaves_the_other_state_alone(source, target):
     swap_back(target, source, new_where="there", old_where="here", is_merge=True, on_switch=lambda: None)
     assert digest_of(source) == before
     source.create_run("goes on")
+    target.create_run("goes on")
+
+
+def test_a_merge_that_was_killed_right_at_its_end_goes_on(source, target, monkeypatch):
+    def kill(_):
+        monkeypatch.setattr("seeknal.state.migration.moving.put_back", lambda *_: None)
+        raise Killed
+
+    monkeypatch.setattr("seeknal.state.migration.ends.Filling.open", kill)
+    with pytest.raises(Killed):
+        merged(source, target)
+    monkeypatch.undo()
+    assert source.read_store().superseded_by == "there"
+    assert planned(source, target) == []
+    merged(source, target)
+    assert target.list_runs() == ["theirs 1", "theirs 2", "ours 1", "ours 2"]
+    assert target.read_store().superseded_by is None
+
+
+def test_what_a_killed_merge_left_is_taken_out_again(source, target, monkeypatch):
+    before, store_id = target.list_runs(), target.read_store().store_id
+    commit, number = target.commit, iter(range(99))
+
+    def commit_some(batch):
+        if next(number) == 3:
+            monkeypatch.setattr("seeknal.state.migration.moving.put_back", lambda *_: None)
+            raise Killed
+        return commit(batch)
+
+    monkeypatch.setattr(target, "commit", commit_some)
+    with pytest.raises(Killed):
+        merged(source, target, batch_rows=1)
+    monkeypatch.undo()
+    with pytest.raises(TransferError, match="not being filled from elsewhere"):
+        take_out(source, target, source_where="elsewhere")
+    take_out(source, target, source_where="here")
+    assert target.list_runs() == before
+    assert (target.read_store().store_id, target.read_store().superseded_by) == (store_id, None)
     target.create_run("goes on")

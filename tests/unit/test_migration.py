@@ -8,7 +8,7 @@ import pytest
 
 from seeknal.errors import ConcurrencyError, LockHeldError, MoveInProgressError, SupersededError, TransferError
 from seeknal.state.memory import MemoryStateBackend
-from seeknal.state.migration.ends import KEY
+from seeknal.state.migration.ends import KEY, Filling, Leaving
 from seeknal.state.migration.moving import move
 from seeknal.state.migration.planning import plan_move
 from seeknal.state.migration.returning import swap_back
@@ -156,11 +156,11 @@ def test_two_moves_at_once_do_not_happen(source, target, monkeypatch):
 def test_a_run_that_begins_in_the_last_moment_refuses_the_move(source, target, monkeypatch):
     write = source.write_successor
 
-    def begin_first(store_id, successor):
+    def begin_first(store_id, successor, **given):
         if successor:
             monkeypatch.undo()
             source.acquire_lock("late")
-        write(store_id, successor)
+        write(store_id, successor, **given)
 
     monkeypatch.setattr(source, "write_successor", begin_first)
     with pytest.raises(LockHeldError, match="late"):
@@ -173,11 +173,11 @@ def test_a_run_that_begins_in_the_last_moment_refuses_the_move(source, target, m
 def test_what_is_written_to_an_empty_target_in_the_last_moment_is_not_taken_away(source, target, monkeypatch):
     write = target.write_successor
 
-    def write_first(store_id, successor):
+    def write_first(store_id, successor, **given):
         if successor:
             monkeypatch.undo()
             target.create_run("mine")
-        write(store_id, successor)
+        write(store_id, successor, **given)
 
     before = content(source)
     monkeypatch.setattr(target, "write_successor", write_first)
@@ -244,8 +244,8 @@ def test_a_move_that_was_killed_goes_on(source, target, after, monkeypatch):
     def commit_some(batch):
         return killed() if next(number) == after else commit(batch)
 
-    def leave(an_id, successor):
-        written(an_id, successor)
+    def leave(an_id, successor, **given):
+        written(an_id, successor, **given)
         if successor == "there":
             killed()
 
@@ -301,3 +301,59 @@ def test_the_log_and_the_tokens_of_locks_go_along_and_come_back(source, target):
     assert [change.action for change in source.list_changes()] == ["unlock", "migrate", "rollback"]
     with source.lock("a", "n1") as last:
         assert last.token == next_one.token + 1
+
+
+def test_a_move_that_ends_while_another_waits_for_it_is_not_undone_by_that(source, target, monkeypatch):
+    """The second one has looked at the source before the first one left it."""
+    other = MemoryStateBackend()
+    again = MemoryStateBackend(store=source.store)
+
+    def end_the_first(store):
+        monkeypatch.undo()
+        moved(source, target)
+
+    monkeypatch.setattr("seeknal.state.migration.moving.wait_for_dead_move", end_the_first)
+    with pytest.raises(TransferError, match="moved to there"):
+        moved(again, other, target_where="elsewhere")
+    assert source.read_store().superseded_by == "there"
+    assert other.list_runs() == []
+
+
+@pytest.mark.parametrize("step", ["leave", "open"])
+def test_a_frozen_move_neither_leaves_nor_opens_nor_undoes_what_its_successor_did(source, target, step, monkeypatch):
+    ends = {"leave": Leaving, "open": Filling}[step]
+    real = getattr(ends, step)
+    other = MemoryStateBackend()
+    again, target_again = MemoryStateBackend(store=source.store), MemoryStateBackend(store=target.store)
+
+    def freeze(end, *given):
+        monkeypatch.undo()
+        for store in (again, target_again):
+            store.break_lock(KEY, reason="taken for dead")
+        if step == "leave":
+            moved(again, other, target_where="elsewhere")
+            other.create_run("written to the new store")
+        else:
+            moved(again, target_again)
+            target_again.create_run("written to the new store")
+        return real(end, *given)
+
+    monkeypatch.setattr(ends, step, freeze)
+    with pytest.raises((ConcurrencyError, SupersededError)):
+        moved(source, target)
+    assert source.read_store().superseded_by == ("elsewhere" if step == "leave" else "there")
+    new = other if step == "leave" else target
+    assert new.read_store().superseded_by is None
+    assert new.list_runs() == ["b", "a", "é/../x", "written to the new store"]
+
+
+@pytest.mark.parametrize("mark", [None, "elsewhere", "being moved to there, by somebody"])
+def test_a_mark_is_set_only_where_the_expected_one_stands(mark):
+    with MemoryStateBackend() as store:
+        store_id = store.read_store().store_id
+        store.write_successor(store_id, mark)
+        with pytest.raises((ConcurrencyError, SupersededError)):
+            store.write_successor("another", "mine", expected="what stood there before")
+        assert (store.read_store().store_id, store.read_store().superseded_by) == (store_id, mark)
+        store.write_successor("another", "mine", expected=mark)
+        assert (store.read_store().store_id, store.read_store().superseded_by) == ("another", "mine")

@@ -285,11 +285,11 @@ def test_what_is_written_to_a_target_of_records_in_the_last_moment_is_not_taken_
     fill(target)
     write = ours_in_memory.write_successor
 
-    def too_late(store_id, successor):
+    def too_late(store_id, successor, **given):
         if successor:
             monkeypatch.undo()
             ours_in_memory.create_run("mine")
-        write(store_id, successor)
+        write(store_id, successor, **given)
 
     monkeypatch.setattr(ours_in_memory, "write_successor", too_late)
     with pytest.raises(TransferError, match="already holds another state"):
@@ -301,8 +301,8 @@ def test_what_is_written_once_the_target_is_open_is_not_in_the_digest(ours_in_me
     fill(target)
     write, digest = ours_in_memory.write_successor, digest_of(portable_view(target))
 
-    def write_at_once(store_id, successor):
-        write(store_id, successor)
+    def write_at_once(store_id, successor, **given):
+        write(store_id, successor, **given)
         if successor is None:
             ours_in_memory.create_run("the first one")
 

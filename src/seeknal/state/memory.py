@@ -35,7 +35,7 @@ from seeknal.state.image import Image, sequences_of
 from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
-from seeknal.state.store_info import StoreInfo
+from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, check_successor
 from seeknal.state.whole import Reading, Record, SideStore, records
 
 
@@ -170,9 +170,10 @@ class MemoryStateBackend(RecordStateBackend):
                 store_id=self.store.store_id, schema_version="1", superseded_by=self.store.image.superseded_by
             )
 
-    def write_successor(self, store_id: str, successor: str | None) -> None:
+    def write_successor(self, store_id: str, successor: str | None, *, expected: str | None = ANY_SUCCESSOR) -> None:
         """Set the store's identity and where its state moved to."""
         with self.store.mutex:
+            check_successor(self.store.image.superseded_by, expected)
             self.store.store_id = store_id
             self.store.image.superseded_by = successor
 

@@ -26,7 +26,7 @@ from seeknal.state.contract import StateBackend
 from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey
 from seeknal.state.reader import no_log
-from seeknal.state.store_info import StoreInfo
+from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo
 from seeknal.state.unit import RecordReader, UnitOfWork
 from seeknal.state.whole import Reading, SideStore
 
@@ -186,11 +186,19 @@ class RecordStore(StateBackend, RecordReader):
         return None
 
     @abstractmethod
-    def write_successor(self, store_id: str, successor: str | None) -> None:
+    def write_successor(self, store_id: str, successor: str | None, *, expected: str | None = ANY_SUCCESSOR) -> None:
         """Set the store's identity and where its state moved to; ``None`` makes it current again.
 
         Called by a migration only. From then on `commit` and `grant_lock` raise `SupersededError`
         (`seeknal.state.store_info.superseded`) in every process, those that are open included.
+
+        Args:
+            store_id: The identity that it gets.
+            successor: Where the state went.
+            expected: Write only if it says this now, in the same atomic step; `ANY_SUCCESSOR` does not look.
+
+        Raises:
+            SupersededError, ConcurrencyError: It says something else (`seeknal.state.store_info.misplaced`).
         """
 
     @abstractmethod

@@ -9,6 +9,9 @@ from seeknal.errors import ConcurrencyError, MoveInProgressError, StateBackendEr
 _MOVING = "being moved to "
 _FILLING = "being filled from "
 
+ANY_SUCCESSOR = "\x00any"
+"""What `RecordStore.write_successor` is given where it does not matter what stands there; no store ever says so."""
+
 
 class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The identity of a store.
@@ -35,6 +38,16 @@ def misplaced(found: str | None, wanted: str | None) -> StateBackendError:
         "this store is not being moved any more: another command ended that",
         hint="Look at both stores with `seeknal state list`, then move again.",
     )
+
+
+def check_successor(found: str | None, expected: str | None) -> None:
+    """Raise unless a store says what `RecordStore.write_successor` expects.
+
+    Raises:
+        SupersededError, ConcurrencyError: It says something else.
+    """
+    if expected not in (ANY_SUCCESSOR, found):
+        raise misplaced(found, expected)
 
 
 def superseded(successor: str) -> SupersededError:

@@ -46,7 +46,7 @@ from seeknal.state.image import LockEntry, sequences_of
 from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
-from seeknal.state.store_info import StoreInfo
+from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, check_successor, is_being_filled
 from seeknal.state.whole import Reading, SideStore
 
 CHECKPOINT_BYTES = 1 << 20
@@ -119,9 +119,11 @@ class FileStateBackend(RecordStateBackend):
         store.upgrade()
         store.tidy()
         if found is not None and "superseded_by" not in found and store.read(lambda image: image.superseded_by):
-            # Its owner put run_state.json.bak back: this store is the current one again.
-            with store.writing():
-                store.append(Entry(moved=Moved(store.store_id, None)))
+            # Its owner put run_state.json.bak back: this store is the current one again. Unless it is half a copy of
+            # another one, which was being moved back into it.
+            with store.writing() as image:
+                if not is_being_filled(image.superseded_by):
+                    store.append(Entry(moved=Moved(store.store_id, None)))
         view.catch_up()
 
     def examine(self) -> Iterator[Finding]:
@@ -273,12 +275,13 @@ class FileStateBackend(RecordStateBackend):
                 self._store.checkpoint()
         return ""
 
-    def write_successor(self, store_id: str, successor: str | None) -> None:
+    def write_successor(self, store_id: str, successor: str | None, *, expected: str | None = ANY_SUCCESSOR) -> None:
         """Set the store's identity and where its state moved to, and keep ``run_state.json.bak``."""
         store, view = self._store, self._view
-        if successor is not None:
+        if successor is not None and not is_being_filled(successor):
             view.keep_backup()
-        with store.writing():
+        with store.writing() as image:
+            check_successor(image.superseded_by, expected)
             store.append(Entry(moved=Moved(store_id, successor)))
         view.write()
 

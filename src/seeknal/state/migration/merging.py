@@ -19,7 +19,7 @@ from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, Part
 from seeknal.state.migration.copying import Ledger, Lookup
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.store_info import StoreInfo, is_being_filled
+from seeknal.state.store_info import StoreInfo, filling_mark, is_being_filled
 from seeknal.state.transfer import BATCH_ROWS, Record
 
 R = TypeVar("R", RunState, NodeState)
@@ -66,6 +66,32 @@ def holds(target: Lookup, run: RunState, nodes: dict[str, NodeState], *, is_part
     theirs = target.read_nodes(run.run_id)
     is_whole = is_part or theirs.keys() == nodes.keys()
     return is_whole and all(key in nodes and _unplaced(state) == _unplaced(nodes[key]) for key, state in theirs.items())
+
+
+def take_out(source: RecordStateBackend, target: RecordStateBackend, *, source_where: str) -> None:
+    """Take out of a store what a merge that was killed has put into it, and let everybody write to it again.
+
+    Completed work that was merged stays: it cannot be told from the target's own.
+
+    Args:
+        source: The store that was being merged.
+        target: Where to.
+        source_where: The source in words, as the mark of the target names it.
+
+    Raises:
+        TransferError: The target is not being filled from this source.
+        SeeknalError: As `RecordStateBackend.commit`; the same call goes on.
+    """
+    info = target.read_store()
+    mark = info.superseded_by
+    if mark is None or not mark.startswith(filling_mark(source_where, "")):
+        raise TransferError(
+            f"the target is not being filled from {source_where}", hint="Look at it with `seeknal state doctor`."
+        )
+    for run in source.scan_runs():
+        if holds(target, run, source.read_nodes(run.run_id), is_part=True):
+            target.commit(Batch(successor=mark, deleted_runs=[run.run_id]))
+    target.write_successor(info.store_id, None, expected=mark)
 
 
 class Merge:

@@ -25,7 +25,7 @@ from seeknal.state.migration.carrying import carry, keeps_log
 from seeknal.state.migration.copying import Copy, Ledger
 from seeknal.state.migration.ends import KEY, Filling, Leaving
 from seeknal.state.migration.merging import Merge
-from seeknal.state.migration.planning import source_problem, target_problem
+from seeknal.state.migration.planning import is_done, source_problem, target_problem
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import StoreInfo, filling_mark, moving_mark
@@ -95,7 +95,8 @@ def move(
     """
     by = attempt(source)
     store_id = source.read_store().store_id
-    if _is_done(source, target, target_where, is_merge=is_merge):
+    wait_for_dead_move(source)  # one that lives, and ends meanwhile, is found to be done
+    if is_done(source, target, target_where, is_merge=is_merge):
         if on_switch is not None:
             on_switch("")
         return MoveReport(counts=Counts(), bytes=0, digest="", store_id=store_id)
@@ -128,7 +129,7 @@ def move(
         if before_switch is not None:
             before_switch()
         carry(source, target, mark)
-        leaving.leave(target_where)
+        leaving.leave(target_where, filling)
         filling.open()
         log_move(target, "merge" if is_merge else "migrate", source_where, target_where, ledger.digest)
         if on_switch is not None:
@@ -141,13 +142,6 @@ def log_move(target: RecordStateBackend, action: str, source_where: str, target_
     if keeps_log(target):
         detail = {"from": source_where, "to": target_where, "digest": digest}
         target.log_change(action, reason=f"from {source_where} to {target_where}", detail=detail)
-
-
-def _is_done(source: RecordStateBackend, target: RecordStateBackend, target_where: str, *, is_merge: bool) -> bool:
-    """Return whether the state is in the target already, and only the project does not know yet."""
-    left, reached = source.read_store(), target.read_store()
-    is_there = is_merge or left.store_id == reached.store_id
-    return left.superseded_by == target_where and is_there and reached.superseded_by is None
 
 
 def attempt(source: StateBackend) -> str:
@@ -171,15 +165,15 @@ def claimed_source(
         LockHeldError: Somebody holds a lock of it, or moves it right now.
         TransferError: It cannot be moved.
     """
+    wait_for_dead_move(source)
+    info = source.read_store()
     problem = source_problem(source, target, target_where)
     if problem is not None:
         raise problem
-    info = source.read_store()
-    wait_for_dead_move(source)
     refuse_others(source)
     if info.superseded_by is not None:
         # A move that was killed. What somebody writes before the next line marks it again is copied like the rest.
-        source.write_successor(info.store_id, None)
+        source.write_successor(info.store_id, None, expected=info.superseded_by)
     with source.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS):
         leaving = Leaving(source, mark)
         leaving.begin()
@@ -241,7 +235,7 @@ def wait_for_dead_move(store: StateBackend) -> None:
     mover = _mover(store)
     if mover is None:
         return
-    if _is_gone(mover):
+    if is_gone(mover):
         store.break_lock(KEY, reason="its process is gone")
         return
     deadline = store.clock.ticks_us() + 2 * TTL_MS * 1000
@@ -259,7 +253,7 @@ def _mover(store: StateBackend) -> LockInfo | None:
     return next((lock for lock in store.list_locks() if lock.run_id == KEY), None)
 
 
-def _is_gone(mover: LockInfo) -> bool:
+def is_gone(mover: LockInfo) -> bool:
     """Return whether a process of this machine is not there any more.
 
     One in a container may share the name of the machine and not its processes. If it is taken for gone while it lives,

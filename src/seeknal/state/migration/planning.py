@@ -71,9 +71,10 @@ def plan_move(
         seconds += trips * (target.clock.ticks_us() - began) / 1_000_000
     locks = [*source.list_locks(), *(target.list_locks() if target is not None else [])]
     refused = [str(held(lock.run_id, lock.node_id, lock)) for lock in locks]
-    problem = source_problem(source, target, target_where)
+    was_done = target is not None and is_done(source, target, target_where, is_merge=is_merge)
+    problem = None if was_done else source_problem(source, target, target_where)
     refused += [str(problem)] if problem else []
-    if target is not None:
+    if target is not None and not was_done:
         theirs = target_problem(source, target, target.read_store(), is_merge=is_merge)
         refused += [theirs] if theirs else []
     return MovePlan(counts=ledger.counts, bytes=ledger.bytes, seconds=seconds, refused=refused, is_held=bool(locks))
@@ -96,6 +97,13 @@ def check_source(source: RecordStateBackend, target_where: str) -> None:
         raise problem
 
 
+def is_done(source: RecordStateBackend, target: RecordStateBackend, target_where: str, *, is_merge: bool) -> bool:
+    """Return whether the state is in the target already, and only the project does not know yet."""
+    left, reached = source.read_store(), target.read_store()
+    is_there = is_merge or left.store_id == reached.store_id
+    return left.superseded_by == target_where and is_there and reached.superseded_by is None
+
+
 def source_problem(
     source: RecordStateBackend, target: RecordStateBackend | None, target_where: str
 ) -> TransferError | None:
@@ -110,10 +118,9 @@ def source_problem(
         )
     if is_unfinished(info.superseded_by):
         return None
-    if target is not None and info.superseded_by == target_where:
-        reached = target.read_store()
-        if reached.store_id == info.store_id and (is_being_filled(reached.superseded_by) or not reached.superseded_by):
-            return None  # killed right at its end
+    is_here = target is not None and info.superseded_by == target_where
+    if target is not None and is_here and is_being_filled(target.read_store().superseded_by):
+        return None  # killed right at its end
     return TransferError(
         f"the source is superseded: its state moved to {info.superseded_by}",
         hint="Go back with `seeknal state rollback`, or migrate from the store that is current.",

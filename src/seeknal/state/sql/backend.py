@@ -47,7 +47,7 @@ from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
-from seeknal.state.store_info import StoreInfo
+from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo
 from seeknal.state.transaction import LONGEST_PAUSE
 from seeknal.state.unit import UnitOfWork
 
@@ -313,12 +313,21 @@ class DatabaseStateBackend(KeepingDatabase):
                 self._written.clear()
             self._written[state.run_id, state.node_id] = msgspec.structs.replace(state, sequence=sequence)
 
-    def write_successor(self, store_id: str, successor: str | None) -> None:
+    def write_successor(self, store_id: str, successor: str | None, *, expected: str | None = ANY_SUCCESSOR) -> None:
         """Set the store's identity and where its state moved to."""
-        target = self._open.target
-        fencing = target.dialect.fence(schema.used_tables(target))
-        fence = [Step(statement_of(each), {}) for each in fencing]
-        self._open.repeat(lambda: [*fence, Step(store.MOVE, {"id": store_id, "successor": successor})])
+        database = self._open
+        fencing = database.dialect.fence(schema.used_tables(database.target))
+        steps = [Step(statement_of(each), {}) for each in fencing]
+        steps += store.move_steps(store_id, successor, expected, database.location)
+        try:
+            database.repeat(lambda: steps)
+        except RefusedError as refused:
+            refusal = steps[refused.at].refusal
+            assert refusal is not None
+            error = database.read(refusal)
+            if database.read(lambda session: store.read_store(session, database.location)).superseded_by == successor:
+                return  # the answer of an earlier attempt was lost: it is written
+            raise error from None
 
     def _retire(
         self, runs: Sequence[RunState], *, dry_run: bool, marks: Mapping[str, bytes] | None = None

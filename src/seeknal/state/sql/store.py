@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, literal_column, select,
 
 from seeknal.errors import CorruptStateError, StateBackendError
 from seeknal.state.sql.statements import Session, Statement, Step, Target
-from seeknal.state.store_info import StoreInfo, misplaced
+from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, misplaced
 
 
 def is_current(on: Target) -> ColumnElement[bool]:
@@ -55,6 +55,12 @@ def read_store(session: Session, location: str) -> StoreInfo:
             f"{location} has lost the row that names it", hint="Restore it from a backup.", location=location
         )
     return StoreInfo(store_id=row[0], schema_version=str(row[1]), superseded_by=row[2])
+
+
+def move_steps(store_id: str, successor: str | None, expected: str | None, location: str) -> list[Step]:
+    """Return the steps that set the store's identity and mark, if it bears the one that is expected."""
+    moved = Step(MOVE, {"id": store_id, "successor": successor})
+    return [moved] if expected == ANY_SUCCESSOR else [current_step(location, expected), moved]
 
 
 def current_step(location: str, successor: str | None = None) -> Step:
