@@ -22,6 +22,7 @@ from seeknal import __version__
 from seeknal.cli import (
     backup,
     check,
+    claims,
     cleanup,
     diff,
     doctor,
@@ -98,6 +99,7 @@ state_app.command("doctor")(doctor.doctor)
 state_app.command("diff")(diff.diff)
 state_app.command("check-backend")(check.check_backend)
 app.add_typer(state_app)
+intervals.intervals_app.command("claims")(claims.list_claims)
 app.add_typer(intervals.intervals_app)
 app.add_typer(partitions.partitions_app)
 

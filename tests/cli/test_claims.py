@@ -1,0 +1,115 @@
+"""`seeknal intervals claims`, as a shell and its user see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from seeknal.cli.app import main
+from seeknal.model.intervals import Interval
+from seeknal.state.backend import open_state_backend
+from seeknal.state.lease import this_host
+
+SEEKNAL = [sys.executable, "-m", "seeknal.cli.app"]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    for name in ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL", "TURSO_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SEEKNAL_ACTOR", "ada")
+
+
+@pytest.fixture(params=["file", "database"])
+def project(request, tmp_path, monkeypatch):
+    """A node of which a day and a partition are parked, a day failed once, and this process has claimed another day."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeknal_project.yml").write_text(f"name: p\nstate_backend: {request.param}\n")
+    first = datetime(2024, 1, 1, tzinfo=UTC)
+    wanted = [Interval(first + timedelta(days=n), first + timedelta(days=n + 1)) for n in range(3)]
+    with open_state_backend() as store:
+        store.create_run("backfill")
+        with store.lock("backfill", "worker-1") as lease:
+            (parked,) = store.claim_intervals("backfill", "orders", wanted, lease=lease, max_attempts=1)
+            store.fail_claim(parked, "the source\nhas no such day, and will not have it before the year 2025 either")
+            failed, _ = store.claim_intervals("backfill", "orders", wanted, lease=lease, limit=2)
+            store.fail_claim(failed, "timeout")
+            (part,) = store.claim_partitions("backfill", "orders", ["c" * 60], lease=lease, max_attempts=1)
+            store.fail_claim(part, "\x1b[31mred")
+            yield tmp_path
+
+
+def said(capsys, *arguments, code=0):
+    """Run the command and return what it printed on stdout and stderr."""
+    assert main(["intervals", "claims", *arguments]) == code
+    return capsys.readouterr()
+
+
+def test_a_table_tells_what_stands_how_and_who_holds_it(project, capsys):
+    out, err = said(capsys, "orders")
+    head, *lines = out.splitlines()
+    assert head.split() == ["RANGE", "STATUS", "ATTEMPT", "HELD_BY", "ERROR_MESSAGE"]
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["2024-01-01/2024-01-02", "parked"],
+        ["2024-01-02/2024-01-03", "open"],
+        ["2024-01-03/2024-01-04", "claimed"],
+    ]
+    assert "1 of 1" in lines[0]
+    assert f"{this_host()}:{os.getpid()}"[:13] in lines[2]
+    assert lines[3].startswith("ccc")
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "\x1b" not in out
+    assert err == ""
+
+
+def test_json_has_the_fields_of_a_claim_and_where_its_worker_is(project, capsys):
+    out, err = said(capsys, "orders", "--status", "claimed", "--output", "json")
+    (found,) = json.loads(out)
+    assert (found["start"], found["end"], found["partition"]) == ("2024-01-03T00:00:00Z", "2024-01-04T00:00:00Z", None)
+    assert (found["status"], found["attempt"], found["max_attempts"]) == ("claimed", 1, 3)
+    assert (found["lease_run_id"], found["lease_node_id"]) == ("backfill", "worker-1")
+    assert (found["host"], found["pid"]) == (this_host(), os.getpid())
+    assert err == ""
+
+
+def test_parked_ranges_are_opened_again_and_it_is_logged(project, capsys):
+    out, err = said(capsys, "orders", "--retry-parked", "--reason", "the source is back", "--output", "json")
+    assert [each["status"] for each in json.loads(out)] == ["open", "open", "claimed", "open"]
+    assert err == "2 parked ranges are open again\n"
+    with open_state_backend() as store:
+        (logged,) = store.list_changes(action="retry")
+    assert (logged.node_id, logged.actor, logged.reason) == ("orders", "ada", "the source is back")
+    assert said(capsys, "orders", "--retry-parked", "--status", "parked") == (
+        "",
+        "nothing of orders is parked\nnothing was parked\n",
+    )
+
+
+def test_a_node_without_claims_and_a_status_that_there_is_not(project, capsys):
+    assert said(capsys, "nobody") == ("", "nothing of nobody is claimed\n")
+    assert said(capsys, "nobody", "--output", "json") == ("[]\n", "")
+    _, err = said(capsys, "orders", "--status", "park", code=2)
+    assert "parked" in err
+    assert len(err.splitlines()) == 2
+
+
+def test_a_shell_has_json_on_standard_output_alone(project):
+    done = subprocess.run(
+        [*SEEKNAL, "intervals", "claims", "orders", "--retry-parked", "--output", "jsonl"],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "2 parked ranges are open again\n")
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 4
+
+
+def test_the_help_fits_on_a_terminal(project, capsys):
+    out, _ = said(capsys, "--help")
+    assert all(len(line) <= 80 for line in out.splitlines())
