@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from threading import Barrier
 
 import pytest
 
+from seeknal.errors import ConcurrencyError, MoveInProgressError, SupersededError
 from seeknal.model.records import NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.backend import create_state_backend
 from seeknal.state.batch import Batch, IntervalCompleted, PartitionCompleted
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.migration.moving import move
+from seeknal.state.store_info import filling_mark
 from seeknal.state.transfer import digest_of
 
 KINDS = ("file", "sqlite", "postgresql", "mysql", "libsql")
@@ -127,3 +131,57 @@ def test_over_and_back(open_store, large, first, second):
     assert move(b, a, source_where=second, target_where=first).digest == changed
     assert digest_of(a) == changed
     assert a.get_latest_node_state(name_of(3)).run_id == f"run {name_of(7)}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mark_is_set_only_where_the_expected_one_stands(open_store, kind):
+    store = open_store(kind)
+    store_id = store.read_store().store_id
+    store.write_successor(store_id, "mine", expected=None)
+    for wrong in (None, "another"):
+        with pytest.raises((SupersededError, ConcurrencyError)):
+            store.write_successor("changed", "theirs", expected=wrong)
+    assert store.read_store().store_id == store_id
+    store.write_successor(store_id, "moved on", expected="mine")
+    assert store.read_store().superseded_by == "moved on"
+    store.write_successor(store_id, None, expected="moved on")
+    store.create_run("goes on")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_many_who_expect_the_same_mark_one_sets_its_own(shared_store, tmp_path, kind):
+    options = {"file": {"base_path": tmp_path / "target"}, "sqlite": {"db_path": tmp_path / "state.db"}}
+    given = options.get(kind) or shared_store(kind).options
+    with ExitStack() as stack:
+        stores = []
+        for _ in range(4):
+            stores.append(stack.enter_context(create_state_backend("file" if kind == "file" else "database", **given)))
+            stores[-1].initialize()
+        store_id, start = stores[0].read_store().store_id, Barrier(len(stores))
+
+        def mark(nth):
+            start.wait()
+            try:
+                stores[nth].write_successor(store_id, f"by {nth}", expected=None)
+            except (SupersededError, ConcurrencyError):
+                return None
+            return f"by {nth}"
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            won = [found for found in threads.map(mark, range(len(stores))) if found]
+        assert [stores[0].read_store().superseded_by] == won
+
+
+def test_a_backup_does_not_bring_half_a_copy_back(tmp_path):
+    """The file store was left, and its state was on its way back when that was killed."""
+    with create_state_backend("file", base_path=tmp_path) as store:
+        store.initialize()
+        store.create_run("old")
+        store_id = store.read_store().store_id
+        store.write_successor(store_id, "a database")
+        store.write_successor(store_id, filling_mark("a database", "by a move that was killed"))
+    (tmp_path / "run_state.json").write_bytes((tmp_path / "run_state.json.bak").read_bytes())
+    with create_state_backend("file", base_path=tmp_path) as store:
+        store.initialize()
+        with pytest.raises(MoveInProgressError, match="being filled from a database"):
+            store.create_run("into half a copy")

@@ -278,10 +278,10 @@ class FileStateBackend(RecordStateBackend):
     def write_successor(self, store_id: str, successor: str | None, *, expected: str | None = ANY_SUCCESSOR) -> None:
         """Set the store's identity and where its state moved to, and keep ``run_state.json.bak``."""
         store, view = self._store, self._view
-        if successor is not None and not is_being_filled(successor):
-            view.keep_backup()
         with store.writing() as image:
             check_successor(image.superseded_by, expected)
+            if successor is not None and not is_being_filled(successor):
+                view.keep_backup(image)
             store.append(Entry(moved=Moved(store_id, successor)))
         view.write()
 

@@ -198,13 +198,15 @@ class View:
         with durable.unavailable(self._layout.view, "write"):
             durable.replace_file(self._layout.view, pretty(document), mtime_ns=shown_ns)
 
-    def keep_backup(self) -> None:
-        """Copy the view, as it would be were the store current, to ``run_state.json.bak``.
+    def keep_backup(self, image: FileImage) -> None:
+        """Put the view of an image, as it would be were the store current, into ``run_state.json.bak``.
+
+        The caller is writing, so that nobody else does this at the same time.
 
         Raises:
             BackendUnavailableError: The former backup stands.
         """
-        document = self._store.read(view_of)
+        document = view_of(image)
         with durable.unavailable(self._layout.backup, "write"):
             durable.replace_file(self._layout.backup, pretty(msgspec.structs.replace(document, superseded_by=None)))
 
