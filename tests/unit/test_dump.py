@@ -579,6 +579,49 @@ def test_a_target_that_was_written_after_the_preview_refuses(source, target):
     assert target.list_runs() == ["b"]
 
 
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_of_two_imports_at_once_one_is_refused_and_the_store_keeps_the_identity(source, tmp_path, kind, monkeypatch):
+    place = {"base_path": tmp_path / "t"} if kind == "file" else {"db_path": tmp_path / "t.db"}
+    dump, refused = of(exported(source)), []
+    with create_state_backend(kind, **place) as ours, create_state_backend(kind, **place) as theirs:
+        ours.initialize()
+        theirs.initialize()
+        their_plan, write = plan_import(dump, theirs), ours.write_successor
+
+        def import_theirs_first(*given, **named):
+            monkeypatch.undo()
+            try:
+                import_planned(dump, theirs, their_plan)
+            except SeeknalError as error:
+                refused.append(error)
+            write(*given, **named)
+
+        monkeypatch.setattr(ours, "write_successor", import_theirs_first)
+        try:
+            import_dump(dump, ours)
+        except SeeknalError as error:
+            refused.append(error)
+        assert [type(error) for error in refused] == [LockHeldError]
+        assert ours.read_store().store_id == source.read_store().store_id
+        assert content_of(ours) == content_of(source)
+        assert ours.list_locks() == []
+
+
+def test_an_import_whose_lease_was_lost_takes_nothing_out_of_the_one_that_goes_on(source, target):
+    content, is_late = exported(source), []
+
+    def wake_late(stage, done, total):
+        if stage == "importing" and not is_late:
+            is_late.append(True)
+            target.break_lock("seeknal migrate-state", reason="its process seemed to be gone")
+            import_dump(of(content), target)
+
+    with pytest.raises(TransferError, match="no longer held"):
+        import_dump(of(content), target, batch_rows=3, on_progress=wake_late)
+    assert content_of(target) == content_of(source)
+    assert target.read_store().store_id == source.read_store().store_id
+
+
 def interrupted(content, target, batches, monkeypatch):
     """Leave in the target what a kill after some batches leaves there."""
 
@@ -593,7 +636,7 @@ def interrupted(content, target, batches, monkeypatch):
         patched.setattr(
             target,
             "write_successor",
-            lambda *_: MemoryStateBackend.write_successor(
+            lambda *_, **__: MemoryStateBackend.write_successor(
                 target, json.loads(content.splitlines()[0])["store_id"], None
             ),
         )

@@ -3,11 +3,16 @@
 Records are written in the order of the export, in batches that each commit or do not. What a kill leaves is
 therefore a part of the export under its identity, and the same import goes on there. Until everything was compared,
 every error takes out again what this import put in. Then the change log of the export is united with the target's.
+
+It holds the lease of a move (`seeknal.state.migration.ends.KEY`), and each commit demands it: of two imports at once
+one is refused, and one that was frozen and taken for dead writes nothing more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 
 import msgspec
 
@@ -18,7 +23,9 @@ from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, Part
 from seeknal.state.dump.format import ExportCounts, Header, total_of
 from seeknal.state.dump.reading import Dump
 from seeknal.state.dump.writing import STEP_RECORDS, Progress, silent
-from seeknal.state.lease import held
+from seeknal.state.lease import Lease, held
+from seeknal.state.migration.ends import KEY
+from seeknal.state.migration.moving import TTL_MS, is_gone, wait_for_dead_move
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import BATCH_ROWS, Record, digest_of, records
 
@@ -119,17 +126,42 @@ def import_planned(
     """Write what the target lacks, and compare.
 
     Raises:
+        LockHeldError: Somebody holds a lock of the target, or imports, restores or moves into it right now.
         TransferError: Somebody wrote to the target meanwhile. It is as it was found.
         StateBackendError: As `RecordStateBackend.commit`. It is as it was found.
     """
-    if plan.held is None and next(_present(target, plan.header), None) is not None:
-        raise TransferError("the target is not empty any more", hint="Stop what writes to it, or choose another store.")
-    store_id, total = target.read_store().store_id, total_of(plan.counts)
+    with claimed(target) as lease:
+        there = sum(1 for _ in islice(_present(target, plan.header, lease), plan.present + 1))
+        if there != plan.present:
+            raise TransferError(
+                "the target is not empty any more" if not plan.present else "the target was written to meanwhile",
+                hint="Stop what writes to it, then import again; or choose another store.",
+            )
+        return _import(dump, target, plan, lease, batch_rows, on_progress)
+
+
+@contextmanager
+def claimed(store: RecordStateBackend) -> Iterator[Lease]:
+    """Hold the lease of a move for a block.
+
+    Raises:
+        LockHeldError: A move, a restore or an import goes on.
+    """
+    wait_for_dead_move(store)
+    with store.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS) as lease:
+        yield lease
+
+
+def _import(
+    dump: Dump, target: RecordStateBackend, plan: ImportPlan, lease: Lease, batch_rows: int, on_progress: Progress
+) -> ImportReport:
+    found, total = target.read_store(), total_of(plan.counts)
     reached = 0
     try:
         # From the start: what a kill leaves is then known as a part of this export.
-        target.write_successor(plan.header.store_id, None)
+        target.write_successor(plan.header.store_id, None, expected=None)
         for batch, end in batches(dump, plan, batch_rows):
+            batch.leases.append(lease)
             before, reached = reached, end
             try:
                 target.commit(batch)
@@ -148,8 +180,9 @@ def import_planned(
             _log_import(dump, target, plan)
     except BaseException as error:
         try:
-            _take_out(dump, target, plan, reached, batch_rows)
-            target.write_successor(store_id, None)
+            _take_out(dump, target, plan, lease, reached, batch_rows)
+            if target.read_store().store_id == plan.header.store_id:
+                target.write_successor(found.store_id, None, expected=None)
         except SeeknalError as second:
             raise TransferError(
                 f"the import failed ({str(error) or type(error).__name__}), and a part of it was left there: {second}",
@@ -191,14 +224,21 @@ def import_dump(
     return import_planned(dump, target, plan, batch_rows=batch_rows, on_progress=on_progress)
 
 
-def _present(target: RecordStateBackend, header: Header) -> Iterator[Record]:
+def _present(target: RecordStateBackend, header: Header, lease: Lease | None = None) -> Iterator[Record]:
     """Return what a target holds, if it may be a part of this export.
+
+    Args:
+        target: The store.
+        header: Of the export.
+        lease: The one that this import holds.
 
     Raises:
         LockHeldError, TransferError: It is not a place to import to.
     """
     for lock in target.list_locks():
-        raise held(lock.run_id, lock.node_id, lock)
+        is_ours = lease is not None and lock.owner == lease.owner
+        if not (is_ours or (lock.run_id == KEY and is_gone(lock))):  # an import that was killed goes on
+            raise held(lock.run_id, lock.node_id, lock)
     info = target.read_store()
     if info.superseded_by is not None:
         raise TransferError(
@@ -236,11 +276,13 @@ def batches(dump: Dump, plan: ImportPlan, rows: int = BATCH_ROWS) -> Iterator[tu
         yield batch, number
 
 
-def _take_out(dump: Dump, target: RecordStateBackend, plan: ImportPlan, reached: int, rows: int) -> None:
-    """Remove what was imported of the first ``reached`` records, and nothing else."""
-    batch, size, is_new_run = Batch(), 0, False
-    if not reached:
-        return
+def _take_out(dump: Dump, target: RecordStateBackend, plan: ImportPlan, lease: Lease, reached: int, rows: int) -> None:
+    """Remove what was imported of the first ``reached`` records, and nothing else.
+
+    Raises:
+        LeaseLostError: Somebody else may go on with the import: what is there is theirs.
+    """
+    batch, size, is_new_run = Batch(leases=[lease]), 0, False
     for number, record in enumerate(dump.reading()):
         if number == reached:
             break
@@ -251,7 +293,7 @@ def _take_out(dump: Dump, target: RecordStateBackend, plan: ImportPlan, reached:
         elif is_new:
             if size >= rows:
                 target.commit(batch)
-                batch, size = Batch(), 0
+                batch, size = Batch(leases=[lease]), 0
             size += 1
             match record:
                 case RunState():
