@@ -157,8 +157,8 @@ class RecordedClaims(RecordStore):
 
         def complete(unit: UnitOfWork) -> None:
             unit.require_run(claim.run_id)
-            unit.demand(_lease(claim))
             unit.end_claim(claim)
+            unit.demand(_lease(claim))
             unit.do(work)
 
         self._write(complete)
@@ -181,8 +181,8 @@ class RecordedClaims(RecordStore):
 
     def _end(self, claim: Claim, new: Claim | None) -> None:
         def end(unit: UnitOfWork) -> None:
-            unit.demand(_lease(claim))
             unit.end_claim(claim, new)
+            unit.demand(_lease(claim))
 
         self._write(end)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from seeknal.model.changes import missing_run
+from seeknal.model.claims import over
 from seeknal.model.intervals import Interval, subtract
 from seeknal.model.records import Claim, CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
@@ -274,7 +275,13 @@ class UnitOfWork:
         self._frames[-1].leases.append(lease)
 
     def end_claim(self, claim: Claim, new: Claim | None = None) -> None:
-        """End a claim at the commit, if it stands as it is given, and put a new one in its place."""
+        """End a claim at the commit, if it stands as it is given, and put a new one in its place.
+
+        Raises:
+            ClaimEndedError: This transaction has ended it already.
+        """
+        if claim in (each for frame in self._frames for each in frame.ended):
+            raise over(claim)
         self._frames[-1].ended.append(claim)
         if new is not None:
             self._frames[-1].claims.append(new)

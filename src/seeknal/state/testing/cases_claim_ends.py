@@ -117,6 +117,23 @@ class ClaimEndCases:
         assert len(backend.get_completed_intervals(NODE)) == 1
 
     @needs(Capability.CLAIMS)
+    @clause("CLAIM-11", "CLAIM-10", "TX-5", "TX-6")
+    def test_a_claim_ends_once_in_a_transaction(self, backend: StateBackend, other: StateBackend) -> None:
+        """What is refused leaves the transaction usable, and what is rolled back has not ended it."""
+        backend.create_run(RUN)
+        (claim,) = backend.claim_intervals(RUN, NODE, days(1, 1), lease=hold(backend, "a"))
+        with backend.transaction():
+            with pytest.raises(ZeroDivisionError), backend.transaction():
+                backend.fail_claim(claim, "no")
+                raise ZeroDivisionError
+            backend.complete_claim(claim)
+            for again in (backend.complete_claim, lambda one: backend.fail_claim(one, "no")):
+                with pytest.raises(ClaimEndedError):
+                    again(claim)
+        assert other.list_claims(NODE) == []
+        assert len(other.get_completed_intervals(NODE)) == 1
+
+    @needs(Capability.CLAIMS)
     @clause("CLAIM-12", "ERR-1")
     @pytest.mark.parametrize("bad", [None, 7, "\ud800"], ids=ascii)
     def test_a_claim_fails_for_a_reason(self, backend: StateBackend, bad: Any) -> None:
