@@ -54,6 +54,7 @@ class ClaimVerbs(StateReader):
             RunNotFoundError: [CLAIM-6] There is no such run; nothing was taken.
             IntervalError: [CLAIM-6] What is wanted is no interval.
             InvalidIdError, InvalidFieldError: [CLAIM-6] Naming the field.
+            StaleVersionError: Others were faster until the budget for waiting was used up; nothing was taken.
             TransactionError: [CLAIM-7] This thread has a transaction open: what others may not take has to be
                 committed at once.
             CapabilityError: The backend does not declare `Capability.CLAIMS`.
