@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 import zlib
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -340,7 +340,7 @@ def test_more_records_than_one_page(lite, at):
     assert len(examined(backend)) == 2
 
 
-def orphan(scene):
+def orphan(scene, run_id="r2"):
     off = {"sqlite": "PRAGMA foreign_keys = OFF", "libsql": "PRAGMA foreign_keys = OFF", "mysql": "SELECT 1"}
     if scene.kind == "postgresql":
         (name,) = scene.run(
@@ -350,7 +350,7 @@ def orphan(scene):
         scene.run(f"ALTER TABLE {scene.table('node_states')} DROP CONSTRAINT {name[0]}")
     scene.run(
         off.get(scene.kind, "SELECT 1"),
-        f"UPDATE {scene.table('node_states')} SET run_id = 'gone' WHERE node_id = 'b'",
+        f"UPDATE {scene.table('node_states')} SET run_id = 'gone' WHERE node_id = 'b' AND run_id = '{run_id}'",
     )
 
 
@@ -361,6 +361,24 @@ def test_node_states_without_a_run(sql, at):
     assert found == (["foreign-key", "node-orphan"] if sql.kind == "sqlite" else ["node-orphan"])
     assert mended(backend) == []
     assert backend.list_nodes("r2") == ["a"]
+
+
+@pytest.mark.parametrize("way", ["alone", "in a transaction"])
+def test_a_cleanup_before_the_repair_keeps_the_newest_success_that_has_a_run(sql, at, way):
+    backend = at(sql)
+    backend.initialize()
+    backend.delete_run("r2")
+    for run_id in ("older", "newer"):
+        backend.create_run(run_id)
+        backend.set_node_state(run_id, "b", status="success")
+        backend.update_run(run_id, status="success", finished_at=day(1))
+    orphan(sql, "newer")
+    found = [each for each in examined(backend) if each.check == "node-orphan"]
+    assert "returned as the latest" in found[0].fix
+    with backend.transaction() if way == "in a transaction" else nullcontext():
+        assert backend.cleanup(older_than=timedelta(days=1)).kept.get("older") == "newest success: b"
+    mended(backend)
+    assert backend.get_latest_node_state("b", status="success").run_id == "older"
 
 
 def test_a_file_store_whose_history_names_a_run_that_is_gone(files):

@@ -77,7 +77,7 @@ def orphan_finding(keys: Sequence[tuple[str, str]], where: str, mend: Callable[[
         "node-orphan",
         f"{len(keys)} node states belong to runs that do not exist, such as {names}",
         where=where,
-        fix="Delete them: no command can show them." if mend else "Restore a backup.",
+        fix="Delete them: they are returned as the latest states of their nodes." if mend else "Restore a backup.",
         mend=mend,
     )
 

@@ -366,16 +366,19 @@ def mark_of(run: RunState, nodes: Mapping[str, NodeState]) -> bytes:
 def _newest_success(backend: RetentionVerbs, nodes: Mapping[str, NodeState], newest: dict[str, str]) -> str:
     """Return the first node whose newest successful state is among these, or nothing.
 
+    Where the newest one belongs to no run, as the doctor tells, it may be any of them that is the next one.
+
     Args:
         backend: The store.
         nodes: Those of one run.
-        newest: By node, the run that holds its newest success, as far as it is known; more is added.
+        newest: By node, the run that holds its newest success, as far as it is known; empty for a run that does not
+            exist. More is added.
     """
     for node_id, state in nodes.items():
         if state.status is NodeStatus.SUCCESS:
             if node_id not in newest:
                 latest = backend.get_latest_node_state(node_id, status="success")
-                newest[node_id] = latest.run_id if latest else ""
-            if newest[node_id] == state.run_id:
+                newest[node_id] = latest.run_id if latest and backend.get_run(latest.run_id) else ""
+            if newest[node_id] in ("", state.run_id):
                 return node_id
     return ""

@@ -35,13 +35,14 @@ def _is_of_run(ours: Any) -> ColumnElement[bool]:
 
 
 def _newest(on: Target, ours: Any) -> Any:
-    """Return the sequence of the newest success of a node.
+    """Return the sequence of the newest success of a node in a run that exists.
 
     In this form every database takes the first entry of an index. For a join or a maximum some read all of them.
     """
-    every = on.tables.node_states.alias("every")
+    every, run = on.tables.node_states.alias("every"), on.tables.runs.alias("run_of_every")
     same = and_(every.c.node_id == ours.c.node_id, every.c.status == _SUCCESS)
-    first = select(every.c.sequence).where(same).order_by(every.c.sequence.desc()).limit(literal_column("1"))
+    has_run = select(run.c.run_id).where(run.c.run_id == every.c.run_id).scalar_subquery().is_not(None)
+    first = select(every.c.sequence).where(same, has_run).order_by(every.c.sequence.desc()).limit(literal_column("1"))
     return first.scalar_subquery()
 
 
