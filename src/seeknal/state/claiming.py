@@ -9,7 +9,7 @@ claim and its lease, and keeps nobody waiting who takes others.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice, tee
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ class RecordedClaims(RecordStore):
     ) -> list[Claim]:
         """Take the next of the wanted partitions that are missing and free, and return their claims."""
         new = self._new_claim(run_id, node_id, lease, limit, max_attempts)
-        return self._claim(new, wanted, limit, rules.free_partitions, lambda: self._completed_keys(node_id))
+        return self._claim(new, wanted, limit, rules.free_partitions, lambda: self.read_partition_keys(node_id))
 
     def _new_claim(self, run_id: str, node_id: str, lease: Lease, limit: int, max_attempts: int) -> Claim:
         """Return who takes what, when, and until when, once all of it was checked."""
@@ -224,16 +224,13 @@ class RecordedClaims(RecordStore):
         living = self._living() if stored else set()
         found = [rules.as_it_stands(claim, living) for claim in stored]
         intervals: list[CompletedInterval] = self.read_intervals(node_id) if found else []
-        keys = self._completed_keys(node_id) if found else set()
+        keys = self.read_partition_keys(node_id) if found else set()
         return [
             claim for claim in found if claim.status is ClaimStatus.CLAIMED or not rules.is_done(claim, intervals, keys)
         ]
 
     def _living(self) -> set[str]:
         return {lock.owner for lock in self.read_locks()}
-
-    def _completed_keys(self, node_id: str) -> Container[str]:
-        return {state.partition for state in self.read_partitions(node_id)}
 
     def _check_claim(self, claim: Claim) -> None:
         self._check_open()

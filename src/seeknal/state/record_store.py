@@ -121,6 +121,10 @@ class RecordStore(StateBackend, RecordReader):
         """
         raise no_claims(self)
 
+    def read_partition_keys(self, node_id: str) -> set[str]:
+        """Return the keys of the completed partitions of a node; a store may have them for less than the records."""
+        return {state.partition for state in self.read_partitions(node_id)}
+
     def read_claimed_nodes(self) -> list[str]:
         """Return the ids of the nodes that have claims, sorted by their bytes.
 

@@ -242,6 +242,10 @@ class DatabaseStateBackend(KeepingDatabase):
         """Return the completed partitions of a node."""
         return self._open.read(lambda session: intervals.read_partitions(session, node_id))
 
+    def read_partition_keys(self, node_id: str) -> set[str]:
+        """Return the keys of the completed partitions of a node."""
+        return self._open.read(lambda session: intervals.read_partition_keys(session, node_id))
+
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed work."""
         return self._open.read(intervals.read_worked_nodes)

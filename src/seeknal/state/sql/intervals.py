@@ -142,6 +142,7 @@ PARTITIONS = Statement(
         select(on.tables.partitions).where(_of_node(on.tables.partitions)).order_by(on.tables.partitions.c.partition)
     )
 )
+PARTITION_KEYS = Statement(lambda on: select(on.tables.partitions.c.partition).where(_of_node(on.tables.partitions)))
 PUT_PARTITION = Statement(
     lambda on: on.dialect.overwriting(
         on.dialect.insert(on.tables.partitions).values(_partition_row(on)),
@@ -178,6 +179,11 @@ def read_partitions(session: Session, node_id: str) -> list[PartitionState]:
         )
         for row in session.all(PARTITIONS, {"node_key": node_id})
     ]
+
+
+def read_partition_keys(session: Session, node_id: str) -> set[str]:
+    """Return the keys of the completed partitions of a node."""
+    return {row[0] for row in session.all(PARTITION_KEYS, {"node_key": node_id})}
 
 
 def read_worked_nodes(session: Session) -> list[str]:
