@@ -13,13 +13,17 @@ import pytest
 from sqlalchemy import inspect
 from tests.conftest import KINDS
 
+from seeknal.errors import LockHeldError, MoveInProgressError
 from seeknal.state.backend import create_state_backend
+from seeknal.state.backup import restoring
 from seeknal.state.backup.generations import Standing, find, generations
 from seeknal.state.backup.making import back_up
-from seeknal.state.backup.restoring import restore
+from seeknal.state.backup.restoring import plan_restore, restore
 from seeknal.state.backup.verifying import verify
+from seeknal.state.doctor import examine_project
 from seeknal.state.file.backend import FileStateBackend
 from seeknal.state.migration.ends import KEY
+from seeknal.state.settings import load_settings
 from seeknal.state.testing.crashes import commit_number, kill_at
 from seeknal.state.transfer import digest_of
 
@@ -132,7 +136,11 @@ def test_a_restore_of_a_file_store_that_is_killed_at_a_system_call_leaves_one_of
     assert killed
     with opened(place) as store:
         assert digest_of(store) in (old, new)
-        commit_number(store, 100)
+        if store.read_store().superseded_by is None:
+            commit_number(store, 100)
+        else:
+            with pytest.raises(MoveInProgressError):
+                commit_number(store, 100)
         restore(store, made, kind="any")
         assert digest_of(store) == old
         assert not list((tmp_path / "target" / "run_state").glob("*.tmp"))
@@ -164,6 +172,50 @@ def test_what_a_killed_restore_left_beside_the_store_disturbs_nobody_and_is_remo
         restore(store, made, kind="any")
         assert digest_of(store) == old
         assert sides_of(store, tmp_path) == []
+
+
+def settings_of(place, folder):
+    kind, options = place
+    (folder / "seeknal_project.yml").write_text("name: p\n")
+    given = {"url": "database_url", "base_path": None, "db_path": None}
+    rest = {name: value for name, value in options.items() if name not in given}
+    url = options.get("url") or (f"sqlite:///{options['db_path']}" if "db_path" in options else None)
+    return load_settings(folder, backend=kind, database_url=url, options=rest)
+
+
+def restore_until_marked(place, directory, name):
+    def kill(source, *_, **__):
+        assert source.read_store().superseded_by
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    restoring.back_up = kill
+    with opened(place) as store:
+        restore(store, find(directory, name), kind="any", undo_in=directory)
+
+
+def test_a_restore_that_was_killed_keeps_writers_away_until_any_other_one_takes_over(place, tmp_path):
+    made, old, new = filled(place, tmp_path / "b")
+    assert ended(restore_until_marked, place, tmp_path / "b", made.name)
+    with opened(place) as store:
+        assert digest_of(store) == new
+        with pytest.raises(MoveInProgressError, match=f"being restored from backup {made.name}"):
+            commit_number(store, 100)
+        [finding] = [each for each in examine_project(settings_of(place, tmp_path), store) if each.mend]
+        assert finding.check == "restore-unfinished"
+        with pytest.raises(LockHeldError):
+            finding.mend()
+        store.break_lock(KEY, reason="its process is gone")
+        finding.mend()
+        commit_number(store, 100)
+    assert ended(restore_until_marked, place, tmp_path / "b", made.name)
+    with opened(place) as store:
+        new = digest_of(store)
+        assert "moved" not in "".join(plan_restore(store, made).refused)
+        report = restore(store, made, kind="any", undo_in=tmp_path / "b")
+        assert digest_of(store) == old
+        commit_number(store, 101)
+        restore(store, find(tmp_path / "b", report.undo), kind="any")
+        assert digest_of(store) == new
 
 
 def sides_of(store, folder):

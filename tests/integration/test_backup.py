@@ -14,11 +14,13 @@ from seeknal.errors import (
     ConcurrencyError,
     LeaseLostError,
     LockHeldError,
+    MoveInProgressError,
     SeeknalError,
     SupersededError,
     TransferError,
 )
 from seeknal.state.backend import RecordStateBackend, create_state_backend
+from seeknal.state.backup import restoring
 from seeknal.state.backup.generations import PAYLOAD, find, generations
 from seeknal.state.backup.making import back_up
 from seeknal.state.backup.restoring import plan_restore, restore
@@ -26,6 +28,7 @@ from seeknal.state.backup.verifying import verify
 from seeknal.state.batch import Batch
 from seeknal.state.dump.reading import dump_file
 from seeknal.state.memory import MemoryStateBackend
+from seeknal.state.migration.ends import KEY
 from seeknal.state.transfer import digest_of
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -160,6 +163,91 @@ def test_writers_go_on_from_what_a_restore_put_there_and_write_nothing_of_before
     writers.check(store)
 
 
+def test_a_restore_loses_nothing_that_somebody_was_told_of(place, store, tmp_path):
+    """Whatever was written before the swap is in the backup that undoes it, and all the rest in the store."""
+    fill(store)
+    made = back_up(store, tmp_path / "b", kind="any")
+    kind, options = place
+    told, refused = [], []
+    busy, end = threading.Event(), threading.Event()
+
+    def write_all_the_time():
+        with create_state_backend(kind, **options) as other:
+            other.initialize()
+            while not end.is_set():
+                try:
+                    told.append(other.create_run(f"told {len(told)}").run_id)
+                    busy.set()
+                except MoveInProgressError as error:
+                    refused.append(error)
+
+    writer = threading.Thread(target=write_all_the_time)
+    writer.start()
+    try:
+        assert busy.wait(30)
+        undo = restore(store, made, kind="any", undo_in=tmp_path / "b").undo
+    finally:
+        end.set()
+        writer.join()
+    with MemoryStateBackend() as before:
+        restore(before, find(tmp_path / "b", undo), kind="memory")
+        assert set(told) <= {*before.list_runs(), *store.list_runs()}
+    assert all(error.retriable for error in refused)
+
+
+def test_who_writes_while_a_restore_backs_up_what_it_replaces_is_told_to_wait(place, store, tmp_path, monkeypatch):
+    fill(store)
+    made = back_up(store, tmp_path / "b", kind="any")
+    kind, options = place
+
+    def back_up_late(*given, **options_given):
+        undo = back_up(*given, **options_given)
+        with create_state_backend(kind, **options) as other:
+            other.initialize()
+            with pytest.raises(MoveInProgressError, match=f"being restored from backup {made.name}"):
+                other.create_run("late")
+            with pytest.raises(MoveInProgressError):
+                other.acquire_lock("late")
+            assert other.get_node_state("b", "n1").row_count == 3
+        return undo
+
+    monkeypatch.setattr(restoring, "back_up", back_up_late)
+    restore(store, made, kind="any", undo_in=tmp_path / "b")
+    store.create_run("afterwards")
+
+
+def test_a_restore_that_fails_lets_everybody_write_again(store, tmp_path):
+    fill(store)
+    made = back_up(store, tmp_path / "b", kind="any")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TransferError):
+        restore(store, made, kind="any", undo_in=tmp_path / "file" / "b")
+    assert store.read_store().superseded_by is None
+    store.create_run("goes on")
+
+
+def test_a_restore_that_was_frozen_and_taken_for_dead_swaps_nothing(place, store, tmp_path, monkeypatch):
+    fill(store)
+    made = back_up(store, tmp_path / "b", kind="any")
+    kind, options = place
+
+    def freeze(*given, **options_given):
+        undo = back_up(*given, **options_given)
+        monkeypatch.undo()
+        with create_state_backend(kind, **options) as other:
+            other.initialize()
+            other.break_lock(KEY, reason="it is taken for dead")
+            restore(other, made, kind="any")
+            other.create_run("written since")
+        return undo
+
+    monkeypatch.setattr(restoring, "back_up", freeze)
+    with pytest.raises(SeeknalError):
+        restore(store, made, kind="any", undo_in=tmp_path / "b")
+    assert store.get_run("written since") is not None
+    assert store.read_store().superseded_by is None
+
+
 def test_a_snapshot_stays_what_it_was_and_keeps_no_writer_waiting(place, store):
     fill(store)
     before = digest_of(store)
@@ -287,7 +375,7 @@ def test_a_lock_that_is_taken_in_the_middle_keeps_the_old_content(store):
     with store.lock("the restore") as lease, store.replacing("me") as side:
         side.put(Batch())
         with store.lock("b"), pytest.raises(LockHeldError):
-            side.swap(lease)
+            side.swap(Batch(leases=[lease]), store.read_store().store_id)
     assert digest_of(store) == before
 
 
@@ -297,7 +385,7 @@ def test_a_restore_whose_lease_was_lost_replaces_nothing(store):
     with store.lock("the restore") as lease, store.replacing("me") as side:
         store.break_lock("the restore", reason="it is taken for dead")
         with pytest.raises(LeaseLostError):
-            side.swap(lease)
+            side.swap(Batch(leases=[lease]), store.read_store().store_id)
     assert digest_of(store) == before
 
 

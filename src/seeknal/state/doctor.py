@@ -16,10 +16,11 @@ from seeknal.model.codec import decode
 from seeknal.state.contract import StateBackend
 from seeknal.state.file.network import refuse_network_file_system
 from seeknal.state.finding import Finding, Severity, error, refusal, warning
+from seeknal.state.lease import held
 from seeknal.state.record_store import RecordStore
 from seeknal.state.registry import StateBackendFactory
 from seeknal.state.settings import StateSettings, load_settings
-from seeknal.state.store_info import StoreInfo, is_unfinished
+from seeknal.state.store_info import StoreInfo, is_being_restored, is_unfinished
 from seeknal.state.url import has_secret
 
 __all__ = ["Finding", "Severity", "examine", "examine_project", "mend"]
@@ -98,6 +99,16 @@ def _migration_findings(settings: StateSettings, backend: StateBackend) -> Itera
         info = _peeked(backend)
     except SeeknalError:
         info = None  # its examination has told why
+    if info is not None and is_being_restored(info.superseded_by):
+        yield error(
+            "restore-unfinished",
+            f"the store takes no writes: it is {info.superseded_by}",
+            where=settings.where,
+            fix="Wait for that. If its process is gone, run `seeknal state restore` again, or let everybody write to "
+            "what is there with `seeknal state doctor --fix --no-dry-run`.",
+            mend=lambda: _open_again(backend),
+        )
+        return
     if info is not None and is_unfinished(info.superseded_by):
         yield error(
             "migration-unfinished",
@@ -135,6 +146,21 @@ def _migration_findings(settings: StateSettings, backend: StateBackend) -> Itera
             fix="Run the same `seeknal migrate-state --no-dry-run` again, or `seeknal state rollback`.",
         )
     yield from _twin_findings(settings, record, info)
+
+
+def _open_again(backend: StateBackend) -> None:
+    """Let everybody write to a store again whose restore was killed; it holds what it held before.
+
+    Raises:
+        LockHeldError: The restore goes on, or was killed a few seconds ago.
+    """
+    assert isinstance(backend, RecordStore)  # no other one says anything of itself
+    backend.initialize()
+    for lock in backend.list_locks():
+        raise held(lock.run_id, lock.node_id, lock)
+    info = backend.read_store()
+    if is_being_restored(info.superseded_by):
+        backend.write_successor(info.store_id, None, expected=info.superseded_by)
 
 
 def _twin_findings(settings: StateSettings, record: dict[str, Any], info: StoreInfo | None) -> Iterator[Finding]:

@@ -200,15 +200,16 @@ class Image:
         for run_id in batch.runs_unlocked & {lock.run_id for lock in self.held_locks(now_us)}:
             raise locked_meanwhile(run_id)
 
-    def check_alone(self, lease: Lease, now_us: int) -> None:
-        """Raise unless the state is here, this lease is held, and nobody holds another one.
+    def check_alone(self, batch: Batch, now_us: int) -> None:
+        """Raise unless the guards of the batch hold, and nobody holds a lock but the owner of its lease.
 
         Raises:
-            SupersededError, LeaseLostError, LockHeldError: As they say.
+            SupersededError, ConcurrencyError, LeaseLostError, LockHeldError: As they say.
         """
-        self.check(Batch(leases=[lease]), now_us)
+        self.check(batch, now_us)
+        owners = {lease.owner for lease in batch.leases}
         for lock in self.held_locks(now_us):
-            if lock.owner != lease.owner:
+            if lock.owner not in owners:
                 raise held(lock.run_id, lock.node_id, lock)
 
     def take_over(self, other: Image) -> None:

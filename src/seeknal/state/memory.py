@@ -233,9 +233,12 @@ class _Side:
         """Yield what was put."""
         return records(self._side)
 
-    def swap(self, lease: Lease) -> None:
+    def swap(self, batch: Batch, store_id: str) -> None:
         """Exchange the content of the image."""
         store = self._backend.store
         with store.mutex:
-            store.image.check_alone(lease, self._backend.clock.ticks_us())
+            store.image.check_alone(batch, self._backend.clock.ticks_us())
             store.image.take_over(self._side.store.image)
+            for change in batch.log:
+                store.image.put_change(change)
+            store.store_id, store.image.superseded_by = store_id, None

@@ -8,6 +8,7 @@ from seeknal.errors import ConcurrencyError, MoveInProgressError, StateBackendEr
 
 _MOVING = "being moved to "
 _FILLING = "being filled from "
+_RESTORING = "being restored from "
 
 ANY_SUCCESSOR = "\x00any"
 """What `RecordStore.write_successor` is given where it does not matter what stands there; no store ever says so."""
@@ -40,6 +41,15 @@ def misplaced(found: str | None, wanted: str | None) -> StateBackendError:
     )
 
 
+def just_ended() -> MoveInProgressError:
+    """Return the error of a write to a store that bore a mark, and bears none by the time that one asks."""
+    error = MoveInProgressError(
+        "this store took no writes for a moment: a move or a restore of it has just ended", hint="Write again."
+    )
+    error.retriable = True
+    return error
+
+
 def check_successor(found: str | None, expected: str | None) -> None:
     """Raise unless a store says what `RecordStore.write_successor` expects.
 
@@ -52,6 +62,14 @@ def check_successor(found: str | None, expected: str | None) -> None:
 
 def superseded(successor: str) -> SupersededError:
     """Return the error of a write to a store that the state moved away from, or that is a part of a move."""
+    if is_being_restored(successor):
+        error = MoveInProgressError(
+            f"this store is {successor}",
+            hint="Wait for that. If its process is gone, run `seeknal state restore NAME --no-dry-run` again.",
+            successor=successor,
+        )
+        error.retriable = True  # it stays where it is, and soon takes writes again
+        return error
     if is_unfinished(successor):
         return MoveInProgressError(
             f"this store is {successor}",
@@ -82,9 +100,19 @@ def filling_mark(source_where: str, by: str) -> str:
     return f"{_FILLING}{source_where}, {by}"
 
 
+def restoring_mark(backup: str, by: str) -> str:
+    """Return what a store bears while what it holds is replaced by a backup; see `moving_mark`."""
+    return f"{_RESTORING}backup {backup}, {by}"
+
+
 def is_unfinished(successor: str | None) -> bool:
-    """Return whether a store bears the mark of a move that has not come to its end."""
-    return successor is not None and successor.startswith((_MOVING, _FILLING))
+    """Return whether a store bears the mark of a move or a restore that has not come to its end."""
+    return successor is not None and successor.startswith((_MOVING, _FILLING, _RESTORING))
+
+
+def is_being_restored(successor: str | None) -> bool:
+    """Return whether a store bears the mark of a restore: it holds all of what was there, or all of the backup."""
+    return successor is not None and successor.startswith(_RESTORING)
 
 
 def is_being_filled(successor: str | None) -> bool:

@@ -7,7 +7,6 @@ from typing import Protocol, TypeAlias
 
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch
-from seeknal.state.lease import Lease
 
 Record: TypeAlias = RunState | NodeState | CompletedInterval | PartitionState
 
@@ -44,16 +43,21 @@ class SideStore(Protocol):
     def records(self) -> Iterator[Record]:
         """Yield what was put, read back, in the order of `records`."""
 
-    def swap(self, lease: Lease) -> None:
+    def swap(self, batch: Batch, store_id: str) -> None:
         """Let it take the place of what the store holds, in one atomic and durable step.
 
-        Readers see the old content or the new one. The store keeps its identity, its locks and their tokens, and it
-        never gives out a sequence again. A writer that has read the old content is refused, as by any other write
-        to the records that it has read.
+        Readers see the old content or the new one. The store keeps its locks and their tokens, takes writes from then
+        on, and never gives out a sequence again. A writer that has read the old content is refused, as by any other
+        write to the records that it has read.
+
+        Args:
+            batch: With one lease, that of the restore; with the mark that the store must bear as ``successor``; and
+                with entries of the change log that are added in the same step. The rest of it is not looked at.
+            store_id: The identity of the store from then on.
 
         Raises:
             LeaseLostError: This lease is not held any more.
-            ConcurrencyError: Somebody holds another lock.
+            ConcurrencyError: Somebody holds another lock, or the store does not bear the mark any more.
             SupersededError: The state moved away meanwhile.
             CommitUnknownError: The answer was lost: the store holds the old content or the new one.
             SeeknalError: As `seeknal.state.record_store.RecordStore.commit`; the old content stands.

@@ -1,17 +1,17 @@
 """Bring a backup back into the store that it is of, or into another one, so that nobody sees a half of it.
 
-All of it is read and found whole, what the store holds is backed up, the content is put together beside and compared,
-and then it takes the place of the old one in one step. A kill at any moment leaves the one or the other; what is left
-beside the store is removed by the next restore.
+All of it is read and found whole, and the content is put together beside and compared. Then the store refuses writes,
+with a mark that says who restores what and since when; what it holds is backed up, so that not a commit is lost which
+somebody was told of; and in one step the content takes the place of the old one, and the mark goes. A kill at any
+moment leaves the one or the other. What is left beside the store, and the mark, are removed by the next restore.
 
 It holds the lease of a move (`seeknal.state.migration.ends.KEY`), so that there is never more than one of either.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -22,16 +22,18 @@ from seeknal.model.records import NodeState, RunState
 from seeknal.state.backup.generations import PAYLOAD, Generation, Manifest
 from seeknal.state.backup.making import back_up
 from seeknal.state.backup.verifying import verify
+from seeknal.state.batch import Batch
+from seeknal.state.change_log import new_change
 from seeknal.state.dump.format import ExportCounts, Tally
 from seeknal.state.dump.importing import ImportPlan, batches
 from seeknal.state.dump.reading import Dump, dump_file
 from seeknal.state.dump.writing import STEP_RECORDS, Progress, silent
-from seeknal.state.lease import Lease, held, this_host
+from seeknal.state.lease import Lease, held
 from seeknal.state.migration.ends import KEY
-from seeknal.state.migration.moving import TTL_MS, wait_for_dead_move
+from seeknal.state.migration.moving import TTL_MS, attempt, wait_for_dead_move
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.store_info import superseded
-from seeknal.state.whole import Reading, Record, records
+from seeknal.state.store_info import is_being_restored, restoring_mark, superseded
+from seeknal.state.whole import Reading, Record, SideStore, records
 
 
 class RestorePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +121,8 @@ def restore(
 ) -> RestoreReport:
     """Replace what a store holds by a backup. It keeps its identity, unless it is empty and not that of the backup.
 
+    Others write to it until all is ready; while what it holds is backed up they get `MoveInProgressError`.
+
     Args:
         store: Where to, open.
         generation: The backup.
@@ -136,57 +140,80 @@ def restore(
         SeeknalError: As the side store (`seeknal.state.whole.SideStore`).
     """
     manifest, plan = verify(generation.path, on_progress=on_progress)
+    mark = restoring_mark(generation.name, attempt(store))
+    undo = None
     with ExitStack() as stack:
         lease = _claimed(store, stack)
-        for problem in _problems(store, manifest, is_forced=is_forced, lease=lease):
-            raise problem
-        undo = None
-        if undo_in is not None and not _is_empty(store):
-            undo = back_up(store, undo_in, kind=kind, before_restore_of=generation.name, on_progress=on_progress).name
-        with dump_file(generation.path / PAYLOAD) as dump:
-            _replace(store, dump, plan, lease, on_progress)
+        _check(store, manifest, lease, is_forced=is_forced)
+        side = stack.enter_context(store.replacing(mark))
+        _fill(side, stack.enter_context(dump_file(generation.path / PAYLOAD)), plan, on_progress)
+        with _marked(store, mark):
+            _check(store, manifest, lease, is_forced=is_forced)  # nobody changes it any more, so this time it is final
+            is_empty = _is_empty(store)
+            if undo_in is not None and not is_empty:
+                undo = back_up(store, undo_in, kind=kind, before_restore_of=generation.name, on_progress=on_progress)
+            detail = {"backup": generation.name, "undo": undo.name if undo else None}
+            log = [new_change(store.clock, "restore", detail=detail)] if store.keeps_log else []
+            store_id = plan.header.store_id if is_empty else store.read_store().store_id
+            side.swap(Batch(leases=[lease], successor=mark, log=log), store_id)
         if store.keeps_log:
             store.add_to_log(plan.changes)
-            store.log_change("restore", detail={"backup": generation.name, "undo": undo})
     return RestoreReport(
         backup=generation.name,
         counts=plan.counts,
         state_sha256=plan.state_sha256,
-        store_id=store.read_store().store_id,
-        undo=undo,
+        store_id=store_id,
+        undo=detail["undo"],
     )
 
 
-def _replace(store: RecordStateBackend, dump: Dump, plan: ImportPlan, lease: Lease, on_progress: Progress) -> None:
-    by = f"restored since {store.clock.now():%Y-%m-%dT%H:%M:%S.%fZ}, by process {os.getpid()} on {this_host()}"
+def _fill(side: SideStore, dump: Dump, plan: ImportPlan, on_progress: Progress) -> None:
+    """Put the content of a backup into a side store, and compare what is there then."""
     total = plan.counts.total
-    with store.replacing(by) as side:
-        for batch, done in batches(dump, plan):
-            side.put(batch)
-            on_progress("restoring", done, total)
-        found = Tally()
-        for record in side.records():
-            found.line_of(record)
-            if found.records % STEP_RECORDS == 0:
-                on_progress("comparing", found.records, total)
-        if found.state_sha256 != plan.state_sha256:
+    for batch, done in batches(dump, plan):
+        side.put(batch)
+        on_progress("restoring", done, total)
+    found = Tally()
+    for record in side.records():
+        found.line_of(record)
+        if found.records % STEP_RECORDS == 0:
+            on_progress("comparing", found.records, total)
+    if found.state_sha256 != plan.state_sha256:
+        raise TransferError(
+            "what was written beside the store is not what the backup holds",
+            hint="Nothing was changed. See what is wrong with the store with `seeknal state doctor`.",
+        )
+
+
+@contextmanager
+def _marked(store: RecordStateBackend, mark: str) -> Iterator[None]:
+    """Keep everybody from writing to a store; an error in the block lets them write again, as does the swap."""
+    store_id = store.read_store().store_id
+    store.write_successor(store_id, mark, expected=None)
+    try:
+        yield
+    except BaseException as error:
+        try:
+            if store.read_store().superseded_by == mark:
+                store.write_successor(store_id, None, expected=mark)
+        except SeeknalError as second:
             raise TransferError(
-                "what was written beside the store is not what the backup holds",
-                hint="Nothing was changed. See what is wrong with the store with `seeknal state doctor`.",
-            )
-        if _is_empty(store):
-            # First: after a kill in between, the same restore again is then one of the store's own.
-            store.write_successor(plan.header.store_id, None)
-        side.swap(lease)
+                f"the restore failed ({str(error) or type(error).__name__}), and the store refuses writes: {second}",
+                hint="Run the same restore again; it takes over.",
+            ) from error
+        raise
 
 
 def _claimed(store: RecordStateBackend, stack: ExitStack) -> Lease:
-    """Take the lease of a move, for the time of ``stack``.
+    """Take the lease of a move, for the time of ``stack``; the mark of a restore that was killed is taken away.
 
     Raises:
         LockHeldError: A move or a restore goes on.
     """
     wait_for_dead_move(store)
+    left = store.read_store()
+    if is_being_restored(left.superseded_by):
+        store.write_successor(left.store_id, None, expected=left.superseded_by)
     try:
         return stack.enter_context(store.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
     except LockHeldError:
@@ -194,12 +221,17 @@ def _claimed(store: RecordStateBackend, stack: ExitStack) -> Lease:
         return stack.enter_context(store.lock(KEY, timeout_ms=0, ttl_ms=TTL_MS))
 
 
+def _check(store: RecordStateBackend, manifest: Manifest, lease: Lease, *, is_forced: bool) -> None:
+    for problem in _problems(store, manifest, is_forced=is_forced, lease=lease):
+        raise problem
+
+
 def _problems(
     store: RecordStateBackend, manifest: Manifest, *, is_forced: bool, lease: Lease | None = None
 ) -> Iterator[SeeknalError]:
-    """Yield what forbids a restore."""
+    """Yield what forbids a restore; the mark of another one does not, but its lease does while it lives."""
     info = store.read_store()
-    if info.superseded_by is not None:
+    if info.superseded_by is not None and not is_being_restored(info.superseded_by):
         yield superseded(info.superseded_by)
     for lock in store.list_locks():
         if lease is None or lock.owner != lease.owner:

@@ -46,7 +46,7 @@ from seeknal.state.image import LockEntry, sequences_of
 from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
-from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, check_successor, is_being_filled
+from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, check_successor, is_being_filled, is_being_restored
 from seeknal.state.whole import Reading, SideStore
 
 CHECKPOINT_BYTES = 1 << 20
@@ -120,9 +120,9 @@ class FileStateBackend(RecordStateBackend):
         store.tidy()
         if found is not None and "superseded_by" not in found and store.read(lambda image: image.superseded_by):
             # Its owner put run_state.json.bak back: this store is the current one again. Unless it is half a copy of
-            # another one, which was being moved back into it.
+            # another one, which was being moved back into it, or a restore has only begun.
             with store.writing() as image:
-                if not is_being_filled(image.superseded_by):
+                if not (is_being_filled(image.superseded_by) or is_being_restored(image.superseded_by)):
                     store.append(Entry(moved=Moved(store.store_id, None)))
         view.catch_up()
 
@@ -280,7 +280,7 @@ class FileStateBackend(RecordStateBackend):
         store, view = self._store, self._view
         with store.writing() as image:
             check_successor(image.superseded_by, expected)
-            if successor is not None and not is_being_filled(successor):
+            if successor is not None and not (is_being_filled(successor) or is_being_restored(successor)):
                 view.keep_backup(image)
             store.append(Entry(moved=Moved(store_id, successor)))
         view.write()

@@ -27,7 +27,6 @@ from seeknal.state.file.journal import encode_frame, frames
 from seeknal.state.file.layout import Layout
 from seeknal.state.file.snapshot import snapshot
 from seeknal.state.file.store import FileStore
-from seeknal.state.lease import Lease
 from seeknal.state.whole import Reading, Record, SideStore
 
 COPY_BYTES = 1 << 20
@@ -154,7 +153,10 @@ class _Side:
 
     def put(self, batch: Batch) -> None:
         """Append a frame; the disk has to have it by the time of `swap` only."""
-        frame = encode_frame(encode(Entry(changes=Changes(runs=batch.runs, nodes=batch.nodes, work=batch.work))))
+        self._append(Changes(runs=batch.runs, nodes=batch.nodes, work=batch.work))
+
+    def _append(self, changes: Changes) -> None:
+        frame = encode_frame(encode(Entry(changes=changes)))
         with durable.unavailable(self._path, "write"):
             durable.append(self._file.fileno(), frame, self._size, sync=False)
         self._size += len(frame)
@@ -170,17 +172,19 @@ class _Side:
                     assert changes is not None
                     yield from _in_order(changes)
 
-    def swap(self, lease: Lease) -> None:
+    def swap(self, batch: Batch, store_id: str) -> None:
         """Make the journal that of a checkpoint without records; ``store.json`` says from when on.
 
         Processes that have an earlier checkpoint load this one, since they know none right before it.
         """
         store, layout = self._store, self._store.layout
         with store.writing() as image:
-            image.check_alone(lease, self._clock.ticks_us())
+            image.check_alone(batch, self._clock.ticks_us())
             store.checkpoint()  # the log of changes, too, is in its file then
+            self._append(Changes(log=batch.log))
             document = read_document(layout.store, StoreDocument)
             document.generation += 2
+            document.store_id = store_id
             empty = FileImage(layout)
             empty.sequence, empty.locks = image.sequence, image.locks
             empty.claim_versions = image.claim_versions  # the claims themselves end

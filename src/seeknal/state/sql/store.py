@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, literal_column, select,
 
 from seeknal.errors import CorruptStateError, StateBackendError
 from seeknal.state.sql.statements import Session, Statement, Step, Target
-from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, misplaced
+from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, just_ended, misplaced
 
 
 def is_current(on: Target) -> ColumnElement[bool]:
@@ -68,7 +68,7 @@ def current_step(location: str, successor: str | None = None) -> Step:
 
     def refusal(session: Session) -> StateBackendError:
         found = read_store(session, location).superseded_by
-        return misplaced(found or ("another store" if successor is None else None), successor)
+        return just_ended() if found is None and successor is None else misplaced(found, successor)
 
     return (
         Step(HOLD_CURRENT, {}, refusal) if successor is None else Step(HOLD_MARKED, {"successor": successor}, refusal)

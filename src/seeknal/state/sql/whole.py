@@ -18,9 +18,9 @@ from seeknal.clock import Clock
 from seeknal.errors import AccessDeniedError, StateBackendError
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch
-from seeknal.state.lease import Lease, held
+from seeknal.state.lease import held
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.sql import intervals, leases, nodes, receipts, runs, schema, store
+from seeknal.state.sql import change_log, intervals, leases, nodes, receipts, runs, schema, store
 from seeknal.state.sql.commit import Plan
 from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
@@ -204,11 +204,12 @@ class _Side:
         """Yield what the side store holds."""
         return records(_Frozen(self._side.read))
 
-    def swap(self, lease: Lease) -> None:
+    def swap(self, batch: Batch, store_id: str) -> None:
         """Delete and copy in one transaction, which begins when every writer that has begun has ended."""
         main = self._main
         dialect, target = main.dialect, main.target
         tables = target.tables
+        [lease] = batch.leases
         fencing = dialect.fence(schema.used_tables(target))
         raising = dialect.raise_number(tables.receipts)
 
@@ -218,17 +219,18 @@ class _Side:
                 *(Step(statement_of(each), {"least": self._highest // SPAN + 1}) for each in raising),
                 *([receipts.leave_step(op_id)] if dialect.is_shared else []),
                 leases.hold_step(lease, self._clock),
-                Step(ALONE, {"of_owner": lease.owner, **leases.measured(self._clock)}, self._not_alone(lease)),
+                Step(ALONE, {"of_owner": lease.owner, **leases.measured(self._clock)}, self._not_alone(lease.owner)),
                 *(Step(_emptied(name), {}) for name in ("claims", *reversed(CONTENT))),
                 *(Step(_filled(name, self._side.target), {}) for name in CONTENT),
-                store.current_step(main.location),
+                *(change_log.write_step(change) for change in batch.log),
+                *store.move_steps(store_id, None, batch.successor, main.location),
             ]
 
         _committed(main, steps, is_locking_ranges=True)
 
-    def _not_alone(self, lease: Lease) -> Any:
+    def _not_alone(self, owner: str) -> Any:
         def refusal(session: Session) -> StateBackendError:
-            others = [lock for lock in leases.read_held(session, self._clock) if lock.owner != lease.owner]
+            others = [lock for lock in leases.read_held(session, self._clock) if lock.owner != owner]
             lock = others[0] if others else None
             return held(lock.run_id if lock else "?", lock.node_id if lock else None, lock)
 
