@@ -123,6 +123,18 @@ def test_an_option_that_cannot_be_is_refused(project, capsys, given, told):
     assert tree(project) == before
 
 
+def test_a_url_that_names_a_variable_is_read_from_it_and_written_by_its_name(project, monkeypatch, capsys):
+    there = ["migrate-state", "--backend", "database", "--database-url", "${PLACE}", "--no-dry-run"]
+    assert main(there) == 2
+    assert "--database-url uses ${PLACE}, but PLACE is not set" in capsys.readouterr().err
+    monkeypatch.setenv("PLACE", "sqlite:///ops.db")
+    assert main(there) == 0
+    assert (project / "ops.db").exists()
+    assert "database_url: ${PLACE}\n" in (project / "seeknal_project.yml").read_text()
+    with open_state_backend() as store:
+        assert store.list_runs() == ["r1"]
+
+
 def test_migrations_are_gone_back_from_one_by_one(project, capsys):
     texts = [(project / "seeknal_project.yml").read_text()]
     for where in ("sqlite:///one.db", "sqlite:///two.db"):

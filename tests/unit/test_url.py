@@ -35,3 +35,17 @@ def test_a_secret_is_never_shown_however_the_url_is_written(url: str) -> None:
 def test_what_holds_no_secret_stays_as_it_is(url: str) -> None:
     assert redact(url) == url
     assert not has_secret(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_secret"),
+    [
+        ("${DATABASE_URL}", False),
+        ("postgresql://me:${PASSWORD}@h/db", False),
+        ("libsql://db.turso.io?authToken=${TOKEN}", False),
+        (f"postgresql://me:{SECRET}@${{HOST}}/db", True),
+        (f"postgresql://${{NAME}}:x{SECRET}@h/db", True),
+    ],
+)
+def test_a_variable_is_no_secret_and_hides_none_beside_it(url: str, is_secret: bool) -> None:
+    assert has_secret(url) is is_secret

@@ -204,7 +204,7 @@ def _counted(counts: Any) -> list[tuple[str, Any]]:
 def _point_project_at(
     target: StateSettings, url: str | None, options: Mapping[str, Any], before: dict[str, Any]
 ) -> None:
-    """Write the new store into the project file, but no secret."""
+    """Write the new store into the project file, its variables by their names, but no secret."""
     from seeknal.state.settings import edit_project
     from seeknal.state.url import has_secret
 

@@ -79,7 +79,7 @@ def load_settings(
     Args:
         project_path: The directory that holds ``seeknal_project.yml``.
         backend: As given on the command line.
-        database_url: As given on the command line.
+        database_url: As given on the command line; ``${NAME}`` in it is read from the environment.
         options: Of the backend, instead of the project's ``state_options``.
         environ: The environment; the process's own when ``None``.
 
@@ -91,7 +91,7 @@ def load_settings(
     project = Path(project_path).absolute()
     document = expanded(read_project(project), env, project / PROJECT_FILE)
     levels = [
-        ("option", backend, database_url),
+        ("option", backend, expanded(database_url, env, Path("--database-url"))),
         ("environment", env.get("SEEKNAL_STATE_BACKEND") or None, env.get("SEEKNAL_DATABASE_URL") or None),
         ("file", document.get("state_backend"), document.get("database_url")),
         ("default", "file", None),

@@ -9,6 +9,7 @@ PUBLIC_PARAMETERS = frozenset({"sslmode", "mode", "cache", "charset", "connect_t
 """Query parameters whose values may be shown; any other may be a secret."""
 
 _PARAMETER = re.compile(r"([?&;])([^=&;#]+)=([^&;#]*)")
+_VARIABLE = re.compile(r"\$\{\w+\}")
 _USER_INFO = re.compile(r"^([^:/?#]*:?/{0,3})(.*)@", re.DOTALL)
 _LIBSQL = re.compile(r"(?i)\s*(libsql|turso|https?|wss?)\b")
 
@@ -28,8 +29,9 @@ def redact(url: str) -> str:
 
 
 def has_secret(url: str) -> bool:
-    """Return whether anything in the URL must not be shown."""
-    return redact(url) != url
+    """Return whether anything in the URL must not be shown; ``${NAME}`` only says where a secret is."""
+    named = _VARIABLE.sub(MASK, url)
+    return redact(named) != named
 
 
 def is_libsql(url: str) -> bool:
