@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import signal
 import sqlite3
 import stat
 import threading
 import zlib
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -675,6 +677,60 @@ def test_leftovers(files):
         assert checks(backend) == ["file-leftover"]
         assert mended(backend) == []
     assert not any(path.exists() for path in left)
+
+
+def copy_until_killed(path):
+    backend = create_state_backend("file", base_path=path)
+    backend.initialize()
+    with backend.snapshot():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def restore_until_killed(path):
+    backend = create_state_backend("file", base_path=path)
+    backend.initialize()
+    with backend.replacing("by a test"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("work", "name"), [(copy_until_killed, "snapshot-*.tmp"), (restore_until_killed, "restored.log.tmp")]
+)
+@pytest.mark.parametrize("way", ["doctor", "checkpoint", "open"])
+def test_what_a_killed_backup_or_restore_leaves_is_told_and_removed(files, work, name, way):
+    child = multiprocessing.get_context("forkserver").Process(target=work, args=(files.path,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    (left,) = (files.path / "run_state").glob(name)
+    with files.open() as backend:
+        assert not [each for each in examined(backend) if each.check in ("file-leftover", "file-mode")]
+        os.utime(left, (1_000_000_000, 1_000_000_000))
+        (found,) = (each for each in examined(backend) if each.check == "file-leftover")
+        assert left.name in found.what
+        if way == "doctor":
+            assert mended(backend) == []
+        elif way == "open":
+            backend.initialize()
+    if way == "checkpoint":
+        files.checkpoint()
+    assert not left.exists()
+
+
+def test_what_a_backup_or_a_restore_works_with_is_no_leftover(files):
+    with files.open() as ours, ExitStack() as stack:
+        ours.initialize()
+        stack.enter_context(ours.snapshot())
+        stack.enter_context(ours.replacing("by a test"))
+        left = [next((files.path / "run_state").glob(name)) for name in ("snapshot-*.tmp", "restored.log.tmp")]
+        for path in left:
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+        with files.open() as theirs:
+            assert examined(theirs) == []
+        files.checkpoint()
+        assert all(path.exists() for path in left)
+        stack.close()
+        assert not any(path.exists() for path in left)
 
 
 def test_a_view_that_is_foreign(files):

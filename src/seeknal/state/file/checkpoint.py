@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
@@ -18,6 +19,7 @@ from seeknal.state.file.documents import (
     run_document,
     write_document,
 )
+from seeknal.state.file.filelock import is_locked
 from seeknal.state.file.layout import Layout
 from seeknal.state.history import Columns, History, columns_of
 from seeknal.state.image import Image
@@ -224,14 +226,24 @@ def write_index(path: Path, image: FileImage) -> int:
     return write_document(path, index)
 
 
+def left_copies(layout: Layout) -> list[Path]:
+    """Return the copies of the store whose readers were killed; their links keep the space of files that are gone."""
+    return [path for path in layout.snapshots() if not is_locked(Layout(path).lock)]
+
+
 def leftovers(layout: Layout, generation: int) -> list[Path]:
-    """Return what only other checkpoints need: their journals and indexes, and unfinished files."""
+    """Return what nobody needs: journals and indexes of other checkpoints, and what writes that were killed left.
+
+    Only under the lock, or of what is old: the lock of a copy or of a restored journal is taken right after it is made.
+    """
     kept = (layout.journal(generation), layout.index(generation))
     numbered = [*layout.directory.glob("journal-*.log"), *layout.directory.glob("index-*.json")]
     unfinished = [
         path for directory in (layout.directory, layout.runs, layout.nodes) for path in directory.glob("*.json.*.tmp")
     ]
-    return [path for path in numbered if path not in kept] + unfinished
+    if layout.restored.exists() and not is_locked(layout.restored):
+        unfinished.append(layout.restored)
+    return [path for path in numbered if path not in kept] + unfinished + left_copies(layout)
 
 
 def remove_leftovers(layout: Layout, generation: int) -> None:
@@ -241,7 +253,11 @@ def remove_leftovers(layout: Layout, generation: int) -> None:
         OSError: Some of them still stand.
     """
     for path in leftovers(layout, generation):
-        durable.remove_file(path)
+        if path.is_dir():
+            durable.at("unlink")
+            shutil.rmtree(path)
+        else:
+            durable.remove_file(path)
 
 
 def remove_run_files(layout: Layout, image: FileImage) -> None:

@@ -89,7 +89,8 @@ def _paths(layout: Layout) -> Iterator[Path]:
     yield from (layout.view, layout.backup)
     if layout.directory.is_dir():
         yield layout.directory
-        yield from sorted(layout.directory.rglob("*"))
+        private = set(layout.snapshots())  # they let nobody in, so the modes of what is in them do not matter
+        yield from (path for path in sorted(layout.directory.rglob("*")) if private.isdisjoint(path.parents))
 
 
 def _without_store(layout: Layout) -> Finding:

@@ -21,6 +21,20 @@ from seeknal.state.file import durable
 from seeknal.state.transaction import backoff
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the lock of a file; nobody does of one that is missing. Nothing is waited for."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class LockedError(BackendUnavailableError):
     """Others held the lock for the whole budget."""
 

@@ -11,6 +11,8 @@
       nodes/<id>.json       what one node has completed: intervals and partitions
       log.json              what people and commands did to the store
       lock, view.lock       locked while a commit, or run_state.json, is written
+      snapshot-*.tmp/       links to the files that a backup or an export reads, with a lock of its own
+      restored.log.tmp      what a restore writes, and keeps locked, until it becomes the journal
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ class Layout:
         self.runs = self.directory / "runs"
         self.nodes = self.directory / "nodes"
         self.log = self.directory / "log.json"
+        self.restored = self.directory / "restored.log.tmp"
+
+    def snapshots(self) -> list[Path]:
+        """Return the copies that are being read, or were when their process was killed; each is laid out as a store."""
+        return list(self.directory.glob("snapshot-*.tmp"))
 
     def journal(self, generation: int) -> Path:
         """Return the journal that follows a checkpoint."""

@@ -6,6 +6,7 @@ it as much is copied as was committed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -20,9 +21,9 @@ from seeknal.model.codec import decode, encode
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch, Changes, IntervalCompleted, PartitionCompleted
 from seeknal.state.file import durable
-from seeknal.state.file.checkpoint import FileImage, write_index
+from seeknal.state.file.checkpoint import FileImage, left_copies, write_index
 from seeknal.state.file.documents import Entry, StoreDocument, read_document, write_document
-from seeknal.state.file.filelock import FileLock, LockedError
+from seeknal.state.file.filelock import FileLock
 from seeknal.state.file.journal import encode_frame, frames
 from seeknal.state.file.layout import Layout
 from seeknal.state.file.snapshot import snapshot
@@ -30,6 +31,9 @@ from seeknal.state.file.store import FileStore
 from seeknal.state.whole import Reading, Record, SideStore
 
 COPY_BYTES = 1 << 20
+
+LOOK_MS = 1000
+"""Somebody who looks whether a copy is locked keeps it locked for less than this."""
 
 
 @contextmanager
@@ -44,15 +48,16 @@ def frozen(store: FileStore, clock: Clock) -> Iterator[Reading]:
         with store.writing():
             generation = read_document(layout.store, StoreDocument).generation
             with durable.unavailable(layout.directory, "copy"):
-                _remove_left_copies(layout, clock)
+                for path in left_copies(layout):
+                    shutil.rmtree(path)
                 copy = Layout(Path(tempfile.mkdtemp(prefix="snapshot-", suffix=".tmp", dir=layout.directory)))
-                undo.callback(shutil.rmtree, copy.base)
                 for directory in (copy.directory, copy.runs, copy.nodes):
                     directory.mkdir(mode=durable.DIRECTORY_MODE)
                 # Whoever can lock it knows that the process is gone that made the copy.
                 lock = FileLock(copy.lock, clock)
                 undo.callback(lock.close)
-                undo.enter_context(lock.held(0))
+                undo.enter_context(lock.held(LOOK_MS))
+                undo.callback(shutil.rmtree, copy.base)  # while it is locked: a checkpoint removes one that is not
                 for theirs, ours in (
                     (layout.directory, copy.directory),
                     (layout.runs, copy.runs),
@@ -62,7 +67,10 @@ def frozen(store: FileStore, clock: Clock) -> Iterator[Reading]:
                         _link(path, ours / path.name)
                 journal = undo.enter_context(layout.journal(generation).open("rb"))
                 committed = os.fstat(journal.fileno()).st_size
-        with durable.unavailable(copy.directory, "write"), copy.journal(generation).open("xb") as ours_journal:
+        path = copy.journal(generation)
+        with durable.unavailable(path, "write"):
+            path.touch(durable.FILE_MODE, exist_ok=False)
+        with durable.unavailable(path, "write"), path.open("wb") as ours_journal:
             while committed and (part := journal.read(min(committed, COPY_BYTES))):
                 ours_journal.write(part)
                 committed -= len(part)
@@ -74,21 +82,6 @@ def _link(path: Path, to: Path) -> None:
         os.link(path, to)
     except PermissionError:  # a file system without links
         shutil.copyfile(path, to)
-
-
-def _remove_left_copies(layout: Layout, clock: Clock) -> None:
-    for path in layout.directory.glob("snapshot-*.tmp"):
-        left = Layout(path)
-        if left.lock.exists():
-            lock = FileLock(left.lock, clock)
-            try:
-                with lock.held(0):
-                    pass
-            except LockedError:
-                continue
-            finally:
-                lock.close()
-        shutil.rmtree(path)
 
 
 class _Frozen:
@@ -127,12 +120,12 @@ def replacing(store: FileStore, clock: Clock, on_swap: Callable[[], object]) -> 
         clock: What leases are measured by.
         on_swap: Called when the content was replaced.
     """
-    path = store.layout.directory / "restored.log.tmp"
-    with durable.unavailable(path, "write"):
-        path.unlink(
-            missing_ok=True
-        )  # of a process that was killed; one that only sleeps goes on in a file without name
+    path = store.layout.restored
+    with store.writing(), durable.unavailable(path, "write"):
+        # Of a process that was killed; one that only sleeps goes on in a file without name.
+        path.unlink(missing_ok=True)
         file = durable.open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+        fcntl.flock(file, fcntl.LOCK_EX)  # whoever can lock it knows that the process is gone that writes it
     with file:
         try:
             yield _Side(store, clock, path, file, on_swap)
