@@ -12,7 +12,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from seeknal.cli.app import main
+from seeknal.errors import BackendUnavailableError
+from seeknal.state import retention
 from seeknal.state.backend import open_state_backend
+from seeknal.state.file.backend import FileStateBackend
+from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.sql.backend import DatabaseStateBackend
 
 SEEKNAL = [sys.executable, "-m", "seeknal.cli.app"]
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
@@ -193,6 +198,27 @@ def test_an_archive_holds_what_went_and_can_be_brought_into_an_empty_store(proje
             run_id: (copy.get_run(run_id), copy.get_all_node_states(run_id)) for run_id in copy.list_runs()
         } == before
         assert copy.read_store().store_id != store.read_store().store_id
+
+
+def test_a_cleanup_that_fails_says_what_it_had_deleted(project, capsys, monkeypatch) -> None:
+    delete, steps = RecordStateBackend._retire, []
+
+    def retire(store, runs, **named):
+        steps.append(1)
+        if len(steps) == 2:
+            raise BackendUnavailableError("the disk is gone", hint="Try again.")
+        return delete(store, runs, **named)
+
+    monkeypatch.setattr(FileStateBackend, "_retire", retire)
+    monkeypatch.setattr(DatabaseStateBackend, "_retire", retire)
+    monkeypatch.setattr(retention, "MOST_ROWS", 1)
+    assert main(["state", "cleanup", "--days", "30", "--quiet"]) == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "1 runs with 1 node states were deleted before",
+        "the change log tells of them",
+        "error: the disk is gone",
+        "hint: Try again.",
+    ]
 
 
 def test_a_file_that_stands_is_never_replaced_by_an_archive(project, capsys) -> None:

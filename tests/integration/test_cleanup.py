@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from seeknal.clock import FakeClock
-from seeknal.errors import RunNotFoundError, SupersededError
+from seeknal.errors import BackendUnavailableError, RunNotFoundError, SupersededError
 from seeknal.state import pins
 from seeknal.state.backend import create_state_backend
 from seeknal.state.sql import retention
@@ -54,6 +54,47 @@ def between(monkeypatch, action):
 
     monkeypatch.setattr(retention, "_judged", judged)
     return done
+
+
+@pytest.fixture
+def losing_server(pair, monkeypatch):
+    """Let the store be lost once a cleanup in steps of one run has deleted one."""
+    judge, steps = retention._judged, []
+
+    def judged(*arguments):
+        steps.append(1)
+        if len(steps) == 2:
+            raise BackendUnavailableError("the server went away", hint="Try again.")
+        return judge(*arguments)
+
+    monkeypatch.setattr(retention, "MOST_ROWS", 1)
+    monkeypatch.setattr(retention, "_judged", judged)
+    return pair[0]
+
+
+def test_a_cleanup_that_loses_the_server_logs_and_tells_what_it_had_deleted(losing_server) -> None:
+    with pytest.raises(BackendUnavailableError, match="went away") as raised:
+        losing_server.cleanup(older_than=AGE)
+    assert raised.value.__notes__ == [
+        "1 runs with 3 node states were deleted before",
+        "the change log tells of them",
+    ]
+    [entry] = [change for change in losing_server.list_changes() if change.action == "cleanup"]
+    assert (entry.detail["runs"], entry.detail["node_states"]) == (1, 3)
+    assert losing_server.list_runs() == ["r1", "r2", "r3"]
+
+
+def test_what_cannot_be_logged_either_is_told_all_the_same(losing_server, monkeypatch) -> None:
+    def fail(detail):
+        raise BackendUnavailableError("it is still away", hint="Try again.")
+
+    monkeypatch.setattr(losing_server, "_log_cleanup", fail)
+    with pytest.raises(BackendUnavailableError, match="went away") as raised:
+        losing_server.cleanup(older_than=AGE)
+    assert raised.value.__notes__[1] == "the change log does not tell of what was deleted: it is still away"
+    report = losing_server.cleanup(older_than=AGE)
+    assert report.deleted == ["r1", "r2"]
+    assert "it is still away" in report.hint
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,7 +70,7 @@ def cleanup(
                 printer.note("nothing was deleted")
                 return
         if not dry_run:
-            with progress(printer, "") as tell:
+            with _told_if_it_fails(), progress(printer, "") as tell:
                 if archive is None:
                     report = store.cleanup(**rules, budget=budget, on_progress=tell)
                 else:
@@ -90,6 +91,17 @@ def cleanup(
     _sum_up(printer, report, "would delete" if dry_run else "deleted")
     if exported is not None:
         printer.note(f"archived {exported.counts.runs} runs in {archive}")
+
+
+@contextmanager
+def _told_if_it_fails() -> Iterator[None]:
+    """Print the notes of an error, which say what was deleted before."""
+    try:
+        yield
+    except BaseException as error:
+        for note in getattr(error, "__notes__", ()):
+            sys.stderr.write(f"{note}\n")
+        raise
 
 
 def _sum_up(printer: Printer, report: CleanupReport, verb: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from seeknal.clock import Clock, SystemClock
-from seeknal.errors import BackendUnavailableError, InvalidFieldError
+from seeknal.errors import BackendUnavailableError, InvalidFieldError, SeeknalError
 from seeknal.model.codec import encode
 from seeknal.model.records import CleanedRun, CleanupReport, NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus, as_status
@@ -184,6 +184,7 @@ class RetentionVerbs(StateReader):
 
         Raises:
             InvalidFieldError: Naming the field.
+            StateBackendError: As the verbs; notes of it say what was deleted before, which is logged if that can be.
         """
         rules = rules_of(self.clock.now(), older_than, keep_last, status)
         return clean_runs(self, rules, dry_run=dry_run, budget=budget, on_progress=on_progress)
@@ -247,7 +248,7 @@ def clean_runs(
         hint = backend.give_back_space(deadline)
     except BackendUnavailableError as error:  # the runs are gone all the same, and the report must say so
         hint = f"their space was not given back, the next cleanup tries again: {error}"
-    return msgspec.structs.replace(report, hint=hint)
+    return msgspec.structs.replace(report, hint="; ".join(filter(None, (report.hint, hint))))
 
 
 def _swept(
@@ -288,10 +289,12 @@ def _swept(
                 kept |= found.kept
                 if on_progress is not None:
                     on_progress("looking at runs" if dry_run else "cleaning runs", seen - len(waiting), len(ids))
-    except KeyboardInterrupt:
-        _log(backend, rules, gone, dry_run=dry_run)
+    except BaseException as error:
+        if gone and not dry_run:
+            error.add_note(f"{len(gone)} runs with {sum(run.nodes for run in gone)} node states were deleted before")
+            error.add_note(_log(backend, rules, gone) or "the change log tells of them")
         raise
-    _log(backend, rules, gone, dry_run=dry_run)
+    unlogged = _log(backend, rules, gone) if gone and not dry_run else ""
     remaining = 0 if is_done else len(ids) - seen + len(waiting)
     return CleanupReport(
         cutoff=rules.cutoff,
@@ -300,14 +303,19 @@ def _swept(
         runs=gone,
         is_complete=not remaining,
         remaining=remaining,
+        hint=unlogged,
     )
 
 
-def _log(backend: RetentionVerbs, rules: Rules, gone: list[CleanedRun], *, dry_run: bool) -> None:
-    if gone and not dry_run:
-        counts = {"runs": len(gone), "node_states": sum(run.nodes for run in gone)}
-        named = {"cutoff": rules.cutoff.isoformat(), "keep_last": rules.keep_last, "status": rules.status}
+def _log(backend: RetentionVerbs, rules: Rules, gone: list[CleanedRun]) -> str:
+    """Log what is gone; return why it could not be logged, for it is gone all the same."""
+    counts = {"runs": len(gone), "node_states": sum(run.nodes for run in gone)}
+    named = {"cutoff": rules.cutoff.isoformat(), "keep_last": rules.keep_last, "status": rules.status}
+    try:
         backend._log_cleanup({**named, **counts})
+    except SeeknalError as error:
+        return f"the change log does not tell of what was deleted: {error}"
+    return ""
 
 
 def retire(
