@@ -200,6 +200,21 @@ def test_an_archive_holds_what_went_and_can_be_brought_into_an_empty_store(proje
         assert copy.read_store().store_id != store.read_store().store_id
 
 
+def test_an_archive_is_not_written_to_the_standard_stream(project, capsys) -> None:
+    assert main(["state", "cleanup", "--days", "30", "--archive", "-"]) == 2
+    assert "standard stream" in capsys.readouterr().err
+    assert not (project / "-").exists()
+    assert "old" in listed()
+
+
+def test_a_cleanup_whose_time_is_up_asks_for_another_archive(project, capsys) -> None:
+    arguments = ["state", "cleanup", "--days", "30", "--archive", "a.jsonl", "--max-seconds", "0"]
+    assert main(arguments) == 0
+    assert "name another file for --archive then" in capsys.readouterr().err
+    assert main(arguments[:4] + ["--archive", "b.jsonl"]) == 0
+    assert "another file" not in capsys.readouterr().err
+
+
 def test_a_cleanup_that_fails_says_what_it_had_deleted(project, capsys, monkeypatch) -> None:
     delete, steps = RecordStateBackend._retire, []
 

@@ -135,6 +135,19 @@ def test_a_store_that_no_other_command_opens(tmp_path, monkeypatch, capsys):
     assert "file-mode" in out
 
 
+def test_a_damaged_document_is_damage_for_the_doctor_as_for_the_commands_that_read_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeknal_project.yml").write_text("name: p\n")
+    with create_state_backend("file", base_path=tmp_path / "target", checkpoint_bytes=1) as store:
+        store.initialize()
+        store.create_run("r", status="success")
+    path = tmp_path / "target" / "run_state" / "runs" / "r.json"
+    path.write_bytes(path.read_bytes().replace(b"success", b"failure"))
+    assert main(["state", "export", "a.jsonl"]) == 5
+    assert main(["state", "doctor", "--output", "json"]) == 5
+    assert '"document-damaged"' in capsys.readouterr().out
+
+
 def test_a_server_that_is_not_there(lite, capsys):
     url = "postgresql://u:secret@127.0.0.1:1/x"
     assert main(["state", "doctor", "--backend", "database", "--database-url", url]) == 4

@@ -54,6 +54,11 @@ def cleanup(
             "nothing says which runs may go",
             hint="Give --days N, --keep-last N or both, and see what would go with --dry-run.",
         )
+    if archive == Path("-"):
+        raise ConfigurationError(
+            "an archive cannot be written to the standard stream: it is read back before anything goes",
+            hint="Name a file, such as --archive gone.jsonl.gz.",
+        )
     printer = Printer(output, quiet=quiet)
     is_asked = not yes and not dry_run and sys.stdin.isatty() and sys.stderr.isatty()
     rules: dict[str, Any] = {"older_than": timedelta(days=days or 0), "keep_last": keep_last or 0, "status": status}
@@ -91,6 +96,8 @@ def cleanup(
     _sum_up(printer, report, "would delete" if dry_run else "deleted")
     if exported is not None:
         printer.note(f"archived {exported.counts.runs} runs in {archive}")
+        if not report.is_complete:
+            printer.note("name another file for --archive then: this one stands, and is never replaced")
 
 
 @contextmanager

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from seeknal.state.finding import Finding
 
 WIDTH = 80
-REFUSALS = {"store-unreachable": 4, "access-denied": 4, "store-damaged": 5}
-"""Checks that tell why a store cannot be opened, and their exit codes."""
+REFUSALS = {"store-unreachable": 4, "access-denied": 4, "store-damaged": 5, "document-damaged": 5}
+"""Checks that tell why a store cannot be opened, or not be read, and their exit codes."""
 
 
 def doctor(
@@ -38,7 +38,7 @@ def doctor(
     """Examine the store: damage, leftovers, records that contradict each other, settings that lose data.
 
     Changes nothing without --fix --no-dry-run. Exits with 1 if errors are found, with 4 or 5 if the store cannot be
-    reached or opened, and with 0 if there are warnings only.
+    reached or read, and with 0 if there are warnings only.
     """
     from seeknal.state.doctor import examine_project, mend
     from seeknal.state.registry import StateBackendFactory
