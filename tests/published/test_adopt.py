@@ -90,6 +90,24 @@ def test_a_preview_of_a_migration_says_what_it_is_and_changes_nothing(project, c
     assert told(capsys)["counts"] == shown["counts"]
 
 
+def test_a_migration_looks_at_its_target_before_it_takes_the_state_of_the_platform_in(project, capsys):
+    with create_state_backend("database", db_path=project / "there.db") as store:
+        store.initialize()
+        store.create_run("theirs")
+    there = ["migrate-state", "--backend", "database", "--database-url", "sqlite:///there.db"]
+    before = files(project)
+    assert main([*there, "--output", "json"]) == 1
+    shown = told(capsys)
+    assert shown["refused"] == ["the target already holds another state"]
+    assert shown["bytes"] > 1000
+    assert main([*there, "--no-dry-run"]) == 1
+    assert "already holds another state" in capsys.readouterr().err
+    away = ["migrate-state", "--backend", "database", "--database-url", "libsql://127.0.0.1:9?tls=0"]
+    for told_to in ([], ["--no-dry-run"]):
+        assert main([*away, *told_to]) == 4
+    assert files(project) == before
+
+
 def test_a_database_in_the_way_is_taken_in_and_set_aside(project, capsys):
     path = database(project / "target" / "state.db", first(), second())
     original, before = path.read_bytes(), files(project)

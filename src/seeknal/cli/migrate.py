@@ -13,14 +13,14 @@ from seeknal.cli import published
 from seeknal.cli.options import DatabaseUrl, Debug, Option, Output, ProjectPath, Quiet, options_of
 from seeknal.cli.output import Format, Printer, sized
 from seeknal.cli.progress import progress
-from seeknal.cli.stores import looked_at
-from seeknal.errors import CapabilityError, ConfigurationError
+from seeknal.cli.stores import looked_at, older_schema
+from seeknal.errors import CapabilityError, ConfigurationError, LockHeldError, TransferError
 
 if TYPE_CHECKING:
     from seeknal.state.contract import StateBackend
     from seeknal.state.migration.moving import MoveReport
     from seeknal.state.migration.planning import MovePlan
-    from seeknal.state.record_backend import RecordStateBackend
+    from seeknal.state.published.directory import Taken
     from seeknal.state.settings import StateSettings
 
 DryRun = Annotated[bool, typer.Option("--dry-run/--no-dry-run", help="Only show what would happen, or do it.")]
@@ -48,7 +48,6 @@ def migrate_state(
     from seeknal.state.migration.planning import check_source
     from seeknal.state.migration.record import begun, digest_left, find_record, finish, record_of
     from seeknal.state.record_backend import RecordStateBackend
-    from seeknal.state.registry import StateBackendFactory
     from seeknal.state.settings import load_settings, open_settings, read_project
 
     printer = Printer(output, quiet=quiet)
@@ -56,9 +55,10 @@ def migrate_state(
     chosen = options_of(option)  # what the project file says beside the old store is not for another one
     target = load_settings(project_path, backend=backend, database_url=database_url, options=chosen)
     if (source.backend, source.options) == (target.backend, target.options):
-        raise ConfigurationError(
-            f"the state is in {source.where} already", hint="Name another backend, or another --database-url."
-        )
+        _show_that_it_is_there(printer, source, dry_run=dry_run)
+        return
+    for settings in (source, target):
+        _check_lasts(settings)
     before = read_project(source.project_path)
     record = record_of(before, source, target, is_merge=merge)
 
@@ -66,27 +66,17 @@ def migrate_state(
         finish(source.project_path, digest)
         _point_project_at(target, database_url, chosen, before)
 
-    taken = published.waiting(source) if dry_run else None
-    if taken is not None:
-        published.preview(printer, taken, source, target)
+    if dry_run:
+        _preview(printer, source, target, is_merge=merge)
         return
+    taken = published.waiting(source)
+    if taken is not None:
+        with published.taken_in(taken) as store:
+            _check_plan(_planned(printer, store, source, target, is_merge=merge)[0])
     with ExitStack() as stack:
         ours = stack.enter_context(open_settings(source))
-        theirs_class = StateBackendFactory.find(target.backend)
-        if merge and not (isinstance(ours, RecordStateBackend) and issubclass(theirs_class, RecordStateBackend)):
-            raise CapabilityError(
-                f"{source.where} cannot be merged into {target.where}: one of them counts its records by itself",
-                hint="Move it into an empty store, without --merge.",
-            )
+        _check_merge(type(ours), source, target, is_merge=merge)
         aside = published.in_the_way(target, ours.list_runs())
-        if dry_run:
-            is_seen = aside is None and issubclass(theirs_class, RecordStateBackend)
-            found = looked_at(stack, target) if is_seen else None
-            with progress(printer) as tell:
-                plan = _planned(ours, found, theirs_class, source, target, tell, is_merge=merge)
-            _caution(printer, type(ours), theirs_class, source, target)
-            _show_plan(printer, source, target, plan, published.moved(aside))
-            return
         put_back = stack.enter_context(ExitStack())
         if isinstance(ours, RecordStateBackend):
             check_source(ours, target.where)  # before the target is opened, which would create it
@@ -99,34 +89,94 @@ def migrate_state(
             report = _moved(ours, theirs, source, target, former, tell, switch, is_merge=merge)
         put_back.pop_all()
     _show_report(printer, source, target, report)
-    _caution(printer, type(ours), theirs_class, source, target)
+    _caution(printer, type(ours), source, target)
     if source.decided_by == "environment":
         printer.note("the environment still names the old store: change SEEKNAL_STATE_BACKEND, SEEKNAL_DATABASE_URL")
     elif record.needs_url or TO_ENVIRONMENT in str(read_project(source.project_path).get("database_url")):
         printer.note("the URL holds a secret, so it was not written down: set SEEKNAL_DATABASE_URL to it")
 
 
+def _check_lasts(settings: StateSettings) -> None:
+    """Raise `ConfigurationError` for a store that ends with its process; a plain backend need not declare that."""
+    from seeknal.state.capabilities import Capability
+    from seeknal.state.record_backend import RecordStateBackend
+    from seeknal.state.registry import StateBackendFactory
+
+    kind = StateBackendFactory.find(settings.backend)
+    if issubclass(kind, RecordStateBackend) and Capability.PERSISTENT not in kind.capabilities:
+        raise ConfigurationError(
+            f"the state of the backend {settings.backend!r} is gone when its process ends: there is nothing to move",
+            hint="Name a backend that keeps it, as file or database.",
+        )
+
+
+def _check_merge(kind: type[StateBackend], source: StateSettings, target: StateSettings, *, is_merge: bool) -> None:
+    from seeknal.state.record_backend import RecordStateBackend
+    from seeknal.state.registry import StateBackendFactory
+
+    both = (kind, StateBackendFactory.find(target.backend))
+    if is_merge and not all(issubclass(each, RecordStateBackend) for each in both):
+        raise CapabilityError(
+            f"{source.where} cannot be merged into {target.where}: one of them counts its records by itself",
+            hint="Move it into an empty store, without --merge.",
+        )
+
+
+def _preview(printer: Printer, source: StateSettings, target: StateSettings, *, is_merge: bool) -> None:
+    """Show what would happen; change neither store, not even to bring it up to date."""
+    from seeknal.state.settings import open_settings
+
+    taken = published.waiting(source)
+    older = "" if taken is not None else older_schema(source)
+    if older:
+        shown = {"from": source.where, "to": target.where, "dry_run": True, "counts": None, "refused": []}
+        printer.thing(shown, [("from", source.where), ("to", target.where)])
+        _note_older(printer, source, older, "it was not counted")
+        printer.note("nothing was changed; run it again with --no-dry-run")
+        return
+    with open_settings(source) if taken is None else published.taken_in(taken) as ours:
+        plan, aside = _planned(printer, ours, source, target, is_merge=is_merge)
+    _caution(printer, type(ours), source, target)
+    found = [] if taken is None else published.lines_of(taken)
+    if taken is not None:
+        printer.note("this is the state of the published platform; it is taken in, and its files are kept")
+    _show_plan(printer, source, target, plan, [*found, *published.moved(aside)], taken)
+
+
 def _planned(
-    ours: StateBackend,
-    theirs: RecordStateBackend | None,
-    theirs_class: type[StateBackend],
-    source: StateSettings,
-    target: StateSettings,
-    tell: Any,
-    *,
-    is_merge: bool,
-) -> MovePlan:
+    printer: Printer, ours: StateBackend, source: StateSettings, target: StateSettings, *, is_merge: bool
+) -> tuple[MovePlan, Path | None]:
+    """Return what a move would do, and the platform's database that it would set aside."""
     from seeknal.state.migration.planning import plan_move
     from seeknal.state.migration.portable_planning import plan_portably
     from seeknal.state.record_backend import RecordStateBackend
+    from seeknal.state.registry import StateBackendFactory
 
-    def told(done: int) -> None:
-        tell("counting", done, 0)
+    theirs_class = StateBackendFactory.find(target.backend)
+    _check_merge(type(ours), source, target, is_merge=is_merge)
+    aside = published.in_the_way(target, ours.list_runs())
+    with ExitStack() as stack:
+        theirs = None
+        if aside is None and issubclass(theirs_class, RecordStateBackend):
+            theirs = looked_at(stack, target)
+            if theirs is None and (older := older_schema(target)):
+                _note_older(printer, target, older, "what it holds was not looked at")
+        tell = stack.enter_context(progress(printer))
+        where: dict[str, Any] = {"target_where": target.where, "told": lambda done: tell("counting", done, 0)}
+        if isinstance(ours, RecordStateBackend) and issubclass(theirs_class, RecordStateBackend):
+            return plan_move(ours, theirs, kind=_kind_of(target), is_merge=is_merge, **where), aside
+        return plan_portably(ours, theirs, target_class=theirs_class, source_where=source.where, **where), aside
 
-    where: dict[str, Any] = {"target_where": target.where, "told": told}
-    if isinstance(ours, RecordStateBackend) and issubclass(theirs_class, RecordStateBackend):
-        return plan_move(ours, theirs, kind=_kind_of(target), is_merge=is_merge, **where)
-    return plan_portably(ours, theirs, target_class=theirs_class, source_where=source.where, **where)
+
+def _check_plan(plan: MovePlan) -> None:
+    """Raise what a move would raise, before the platform's state is taken in for it."""
+    if plan.refused:
+        kind = LockHeldError if plan.is_held else TransferError
+        raise kind(plan.refused[0], hint="Nothing has changed. Look at all of it without --no-dry-run.")
+
+
+def _note_older(printer: Printer, settings: StateSettings, older: str, left_out: str) -> None:
+    printer.note(f"the schema of {settings.where} is {older}: the move would bring it up to date first; {left_out}")
 
 
 def _moved(
@@ -151,15 +201,11 @@ def _moved(
     return move_portably(ours, theirs, former=former, **given)
 
 
-def _caution(
-    printer: Printer,
-    ours: type[StateBackend],
-    theirs: type[StateBackend],
-    source: StateSettings,
-    target: StateSettings,
-) -> None:
+def _caution(printer: Printer, ours: type[StateBackend], source: StateSettings, target: StateSettings) -> None:
     from seeknal.state.migration.portable_planning import cautions
+    from seeknal.state.registry import StateBackendFactory
 
+    theirs = StateBackendFactory.find(target.backend)
     for caution in cautions(ours, theirs, source_where=source.where, target_where=target.where):
         printer.note(caution)
 
@@ -171,19 +217,46 @@ def _kind_of(target: StateSettings) -> str:
 
 
 def _show_plan(
-    printer: Printer, source: StateSettings, target: StateSettings, plan: MovePlan, moved: list[tuple[str, Any]]
+    printer: Printer,
+    source: StateSettings,
+    target: StateSettings,
+    plan: MovePlan,
+    more: list[tuple[str, Any]],
+    taken: Taken | None,
 ) -> None:
     counts = _counted(plan.counts)
     about = f"{plan.seconds:.0f} s" if plan.seconds >= 1 else "less than a second"
-    lines = [("from", source.where), ("to", target.where), *moved, *counts]
+    lines = [("from", source.where), ("to", target.where), *more, *counts]
     lines += [("size", sized(plan.bytes)), ("estimate", about), *(("refused", reason) for reason in plan.refused)]
     shown = {"from": source.where, "to": target.where, "dry_run": True, "counts": plan.counts}
+    found = {} if taken is None else {"found": taken.forms}
     measured = {"bytes": plan.bytes, "estimated_seconds": round(plan.seconds, 6)}
-    printer.thing({**shown, **measured, "refused": plan.refused}, lines)
+    printer.thing({**shown, **found, **measured, "is_done": plan.is_done, "refused": plan.refused}, lines)
     if plan.refused:
         printer.note("nothing was changed, and nothing would be: it is refused")
         raise typer.Exit(3 if plan.is_held else 1)
+    if plan.is_done:
+        printer.note("the state is there already; only the project file is left to change")
     printer.note("nothing was changed; run it again with --no-dry-run")
+
+
+def _show_that_it_is_there(printer: Printer, source: StateSettings, *, dry_run: bool) -> None:
+    """Tell of a migration to this very store that came to its end, as where it was killed right after that.
+
+    Raises:
+        ConfigurationError: No migration led here.
+    """
+    from seeknal.state.migration.record import find_record
+    from seeknal.state.transfer import Counts
+
+    record = find_record(source.project_path)
+    if record is None or record.to != source.where or record.digest is None:
+        raise ConfigurationError(
+            f"the state is in {source.where} already", hint="Name another backend, or another --database-url."
+        )
+    shown = {"from": record.origin, "to": source.where, "dry_run": dry_run, "counts": Counts(), "bytes": 0}
+    printer.thing({**shown, "digest": record.digest}, [("from", record.origin), ("to", source.where)])
+    printer.note("the state was there already, and the project names it")
 
 
 def _show_report(printer: Printer, source: StateSettings, target: StateSettings, report: Any) -> None:

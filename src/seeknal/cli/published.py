@@ -64,7 +64,7 @@ def adopt(
     ids = taken.run_ids
     aside = in_the_way(settings, ids)
     shown: dict[str, Any] = {"from": str(where), "to": settings.where, "dry_run": dry_run, "found": taken.forms}
-    lines = [("from", where), ("to", settings.where), *_lines(taken), *moved(aside)]
+    lines = [("from", where), ("to", settings.where), *lines_of(taken), *moved(aside)]
     if dry_run:
         printer.thing({**shown, "counts": taken.counts()}, [*lines, *taken.counts().items()])
         printer.note("nothing was changed; run it again with --no-dry-run")
@@ -98,15 +98,14 @@ def waiting(settings: StateSettings) -> Taken | None:
     return take(settings.local_path, SystemClock().now())
 
 
-def preview(printer: Printer, taken: Taken, source: StateSettings, target: StateSettings) -> None:
-    """Show what a migration would move that has to take it in first."""
-    aside = in_the_way(target, taken.run_ids)
-    counts = taken.counts()
-    shown = {"from": source.where, "to": target.where, "dry_run": True, "found": taken.forms, "counts": counts}
-    lines = [("from", source.where), ("to", target.where), *_lines(taken), *moved(aside), *counts.items()]
-    printer.thing({**shown, "refused": []}, lines)
-    printer.note("this is the state of the published platform; it is taken in, and its files are kept")
-    printer.note("nothing was changed; run it again with --no-dry-run")
+def taken_in(taken: Taken) -> RecordStateBackend:
+    """Return a store in memory that holds what was found: what the project's store is going to be when it is made."""
+    from seeknal.state.memory import MemoryStateBackend
+
+    store = MemoryStateBackend()
+    store.initialize()
+    _add(store, taken.batches)
+    return store
 
 
 def is_new_file_store(settings: StateSettings) -> bool:
@@ -179,7 +178,8 @@ def _beside(settings: StateSettings) -> Path:
     return target if path is None or target.is_dir() else path.parent
 
 
-def _lines(taken: Taken) -> list[tuple[str, Any]]:
+def lines_of(taken: Taken) -> list[tuple[str, Any]]:
+    """Return the lines about what was found."""
     return [
         ("found", f"{form.path}: {form.what}, {form.runs} runs, {form.node_states} node states") for form in taken.forms
     ]

@@ -6,6 +6,7 @@ only where a store compares it, which `StateBackend.transaction(lease=...)` does
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -45,6 +46,23 @@ def new_owner() -> str:
 def this_host() -> str:
     """Return this machine's name, for messages only."""
     return socket.gethostname()
+
+
+def is_gone(holder: LockInfo) -> bool:
+    """Return whether the process that holds a lock is one of this machine and not there any more.
+
+    One in a container may share the name of the machine and not its processes: that one is taken for gone while it
+    lives. A move that this happens to is refused from then on, as it does not know the new mark.
+    """
+    if holder.host != this_host() or os.name != "posix":
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it is there, and somebody else's
+        return False
+    return False
 
 
 def describe_key(run_id: str, node_id: str | None) -> str:

@@ -14,7 +14,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, CapabilityError, InvalidFieldError, SeeknalError
@@ -52,6 +52,9 @@ class RecordStore(StateBackend, RecordReader):
         clock: Where time comes from.
         busy_timeout_ms: The one budget for waiting on other writers, per call.
     """
+
+    current_schema: ClassVar[str] = ""
+    """The schema of a store that this program made, as `peek_store` tells it; empty where there is only one."""
 
     def __init__(self, *, clock: Clock | None = None, busy_timeout_ms: int = DEFAULT_BUSY_TIMEOUT_MS) -> None:
         if not isinstance(busy_timeout_ms, int) or not 0 <= busy_timeout_ms <= MOST_BUSY_TIMEOUT_MS:

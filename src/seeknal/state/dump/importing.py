@@ -23,9 +23,9 @@ from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, Part
 from seeknal.state.dump.format import ExportCounts, Header, total_of
 from seeknal.state.dump.reading import Dump
 from seeknal.state.dump.writing import STEP_RECORDS, Progress, silent
-from seeknal.state.lease import Lease, held
+from seeknal.state.lease import Lease, held, is_gone
 from seeknal.state.migration.ends import KEY
-from seeknal.state.migration.moving import TTL_MS, is_gone, wait_for_dead_move
+from seeknal.state.migration.moving import TTL_MS, wait_for_dead_move
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import BATCH_ROWS, Record, digest_of, records
 

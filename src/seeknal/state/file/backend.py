@@ -65,6 +65,7 @@ class FileStateBackend(RecordStateBackend):
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG, Capability.CLAIMS}
     )
+    current_schema: ClassVar[str] = str(FORMAT)
 
     _opened: tuple[FileStore, View] | None = None
     _committed = False

@@ -20,7 +20,7 @@ import msgspec
 from seeknal.errors import SeeknalError, TransferError
 from seeknal.model.records import LockInfo
 from seeknal.state.contract import StateBackend
-from seeknal.state.lease import held, this_host
+from seeknal.state.lease import held, is_gone, this_host
 from seeknal.state.migration.carrying import carry, keeps_log
 from seeknal.state.migration.copying import Copy, Ledger
 from seeknal.state.migration.ends import KEY, Filling, Leaving
@@ -251,23 +251,6 @@ def wait_for_dead_move(store: StateBackend) -> None:
 
 def _mover(store: StateBackend) -> LockInfo | None:
     return next((lock for lock in store.list_locks() if lock.run_id == KEY), None)
-
-
-def is_gone(mover: LockInfo) -> bool:
-    """Return whether a process of this machine is not there any more.
-
-    One in a container may share the name of the machine and not its processes. If it is taken for gone while it lives,
-    it is refused from then on, as it does not know the new mark.
-    """
-    if mover.host != this_host() or os.name != "posix":
-        return False
-    try:
-        os.kill(mover.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it is there, and somebody else's
-        return False
-    return False
 
 
 def refuse_others(store: StateBackend) -> None:

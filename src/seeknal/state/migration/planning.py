@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from seeknal.errors import TransferError
-from seeknal.state.lease import held
+from seeknal.model.records import LockInfo
+from seeknal.state.contract import StateBackend
+from seeknal.state.lease import held, is_gone
 from seeknal.state.migration.copying import Ledger, Told
 from seeknal.state.migration.ends import KEY
 from seeknal.state.migration.merging import merge_problem
@@ -30,6 +32,7 @@ class MovePlan(msgspec.Struct, frozen=True, kw_only=True):
         seconds: An estimate of how long it would take.
         refused: Why it would be refused; empty when it would not.
         is_held: Whether one of the reasons is that somebody is at work.
+        is_done: Whether the state is in the target already, and only the project does not know yet.
     """
 
     counts: Counts
@@ -37,6 +40,7 @@ class MovePlan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     refused: list[str]
     is_held: bool
+    is_done: bool
 
 
 def plan_move(
@@ -69,15 +73,35 @@ def plan_move(
         target.read_store()
         trips = ledger.counts.total // BATCH_ROWS + ledger.counts.runs
         seconds += trips * (target.clock.ticks_us() - began) / 1_000_000
-    locks = [*source.list_locks(), *(target.list_locks() if target is not None else [])]
-    refused = [str(held(lock.run_id, lock.node_id, lock)) for lock in locks]
     was_done = target is not None and is_done(source, target, target_where, is_merge=is_merge)
+    busy = work_going_on(source, None if was_done else target)
+    refused = [*busy]
     problem = None if was_done else source_problem(source, target, target_where)
     refused += [str(problem)] if problem else []
     if target is not None and not was_done:
         theirs = target_problem(source, target, target.read_store(), is_merge=is_merge)
         refused += [theirs] if theirs else []
-    return MovePlan(counts=ledger.counts, bytes=ledger.bytes, seconds=seconds, refused=refused, is_held=bool(locks))
+    return MovePlan(
+        counts=ledger.counts,
+        bytes=ledger.bytes,
+        seconds=seconds,
+        refused=refused,
+        is_held=bool(busy),
+        is_done=was_done,
+    )
+
+
+def work_going_on(*stores: StateBackend | None) -> list[str]:
+    """Return, in words, the locks of stores that forbid moving them now: not those of a move that was killed."""
+    locks = [lock for store in stores if store is not None for lock in store.list_locks()]
+    told = (_moving(lock) if lock.run_id == KEY else str(held(lock.run_id, lock.node_id, lock)) for lock in locks)
+    return [each for each in dict.fromkeys(told) if each]
+
+
+def _moving(mover: LockInfo) -> str:
+    """Return who moves a store; nothing if that was killed. One of another machine is not known to live."""
+    who = f"process {mover.pid} on {mover.host}"
+    return "" if is_gone(mover) else f"{who} moves it right now, or was killed less than a minute ago"
 
 
 def check_source(source: RecordStateBackend, target_where: str) -> None:

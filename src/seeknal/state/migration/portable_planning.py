@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from seeknal.errors import CapabilityError
 from seeknal.state.contract import StateBackend
-from seeknal.state.lease import held
 from seeknal.state.migration.copying import Ledger, Told
-from seeknal.state.migration.planning import READINGS, ROWS_PER_SECOND, MovePlan, source_problem
+from seeknal.state.migration.planning import READINGS, ROWS_PER_SECOND, MovePlan, source_problem, work_going_on
 from seeknal.state.migration.portable import check_offers, is_done, is_plain, record_target_problem, view_of
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import records
@@ -40,12 +39,13 @@ def plan_portably(
         ledger.add(record)
     seconds = READINGS * (source.clock.ticks_us() - began) / 1_000_000
     seconds += ledger.counts.total / min(ROWS_PER_SECOND.values())
-    locks = [*source.list_locks(), *(target.list_locks() if target is not None else [])]
-    refused = [str(held(lock.run_id, lock.node_id, lock)) for lock in locks]
+    was_done = target is not None and is_done(source, target, target_where)
+    busy = work_going_on(source, None if was_done else target)
+    refused = [*busy]
     if isinstance(source, RecordStateBackend) and source.read_store().superseded_by != target_where:
         problem = source_problem(source, None, target_where)
         refused += [str(problem)] if problem else []
-    if target is not None and not is_done(source, target, target_where):
+    if target is not None and not was_done:
         theirs = record_target_problem(target, target.read_store(), source_where)
         refused += [theirs] if theirs else []
     if is_plain(target_class):
@@ -53,7 +53,14 @@ def plan_portably(
             check_offers(target_class)
         except CapabilityError as error:
             refused.append(str(error))
-    return MovePlan(counts=ledger.counts, bytes=ledger.bytes, seconds=seconds, refused=refused, is_held=bool(locks))
+    return MovePlan(
+        counts=ledger.counts,
+        bytes=ledger.bytes,
+        seconds=seconds,
+        refused=refused,
+        is_held=bool(busy),
+        is_done=was_done,
+    )
 
 
 def cautions(

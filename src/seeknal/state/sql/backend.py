@@ -77,6 +77,7 @@ class DatabaseStateBackend(KeepingDatabase):
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG, Capability.CLAIMS}
     )
+    current_schema: ClassVar[str] = str(schema.SCHEMA_VERSION)
 
     def __init__(
         self,
