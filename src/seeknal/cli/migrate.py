@@ -60,10 +60,10 @@ def migrate_state(
     for settings in (source, target):
         _check_lasts(settings)
     before = read_project(source.project_path)
-    record = record_of(before, source, target, is_merge=merge)
+    record = record_of(before, source, target, target_url=database_url, is_merge=merge)
 
     def switch(digest: str) -> None:
-        finish(source.project_path, digest)
+        finish(source.project_path, record.attempt, digest)
         _point_project_at(target, database_url, chosen, before)
 
     if dry_run:

@@ -7,21 +7,17 @@ it lies, and how it stands to the other store of a migration.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
-
-import msgspec
 
 from seeknal.errors import BackendUnavailableError, CapabilityError, SeeknalError
-from seeknal.model.codec import decode
 from seeknal.state.contract import StateBackend
 from seeknal.state.file.network import refuse_network_file_system
 from seeknal.state.finding import Finding, Severity, error, refusal, warning
 from seeknal.state.lease import held
+from seeknal.state.migration.record import MigrationRecord, find_record, former_settings, record_path
 from seeknal.state.record_store import RecordStore
 from seeknal.state.registry import StateBackendFactory
-from seeknal.state.settings import StateSettings, load_settings
-from seeknal.state.store_info import StoreInfo, is_being_restored, is_unfinished
-from seeknal.state.url import has_secret
+from seeknal.state.settings import StateSettings
+from seeknal.state.store_info import StoreInfo, is_being_filled, is_being_restored, is_unfinished
 
 __all__ = ["Finding", "Severity", "examine", "examine_project", "mend"]
 
@@ -115,7 +111,12 @@ def _migration_findings(settings: StateSettings, backend: StateBackend) -> Itera
             f"the store takes no writes: it is {info.superseded_by}",
             where=settings.where,
             fix="Wait for that. If its process is gone, run the same `seeknal migrate-state --no-dry-run` again, or "
-            "`seeknal state rollback`.",
+            "`seeknal state rollback --no-dry-run`"
+            + (
+                ", in the project that it is being filled from: nobody else knows what was put in."
+                if is_being_filled(info.superseded_by)
+                else "."
+            ),
         )
         return
     if info is not None and info.superseded_by is not None:
@@ -125,12 +126,10 @@ def _migration_findings(settings: StateSettings, backend: StateBackend) -> Itera
             where=settings.where,
             fix="Point the project and the environment at that store, or go back with `seeknal state rollback`.",
         )
-    path = settings.project_path / "target" / "migration.json"
+    path = record_path(settings.project_path)
     try:
-        record = decode(path.read_bytes(), dict[str, Any])
-    except FileNotFoundError:
-        return
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as problem:
+        record = find_record(settings.project_path)
+    except SeeknalError as problem:
         yield warning(
             "migration-record",
             f"the record of the last migration cannot be read: {problem}",
@@ -138,10 +137,12 @@ def _migration_findings(settings: StateSettings, backend: StateBackend) -> Itera
             fix="`seeknal state rollback` cannot go back without it; remove it if you do not want to.",
         )
         return
-    if "digest" not in record:
+    if record is None:
+        return
+    if record.digest is None:
         yield error(
             "migration-unfinished",
-            f"a migration from {record.get('from')} to {record.get('to')} did not come to its end",
+            f"a migration from {record.origin} to {record.to} did not come to its end",
             where=str(path),
             fix="Run the same `seeknal migrate-state --no-dry-run` again, or `seeknal state rollback`.",
         )
@@ -163,11 +164,13 @@ def _open_again(backend: StateBackend) -> None:
         backend.write_successor(info.store_id, None, expected=info.superseded_by)
 
 
-def _twin_findings(settings: StateSettings, record: dict[str, Any], info: StoreInfo | None) -> Iterator[Finding]:
+def _twin_findings(settings: StateSettings, record: MigrationRecord, info: StoreInfo | None) -> Iterator[Finding]:
     """Check that the store that the state came from refuses writes, as the copy has its identity."""
     try:
-        old = _former(settings, record)
-        if old is None or info is None or (old.backend, old.options) == (settings.backend, settings.options):
+        if info is None or record.needs_url:
+            return
+        old = former_settings(settings.project_path, record)
+        if (old.backend, old.options) == (settings.backend, settings.options):
             return
         with StateBackendFactory.create(old.backend, **old.options) as former:
             theirs = _peeked(former)
@@ -175,7 +178,7 @@ def _twin_findings(settings: StateSettings, record: dict[str, Any], info: StoreI
         yield warning(
             "migration-source",
             f"the store that the state was migrated from cannot be looked at: {problem}",
-            where=str(record.get("from")),
+            where=record.origin,
             fix="`seeknal state rollback` needs it; nothing is wrong if you gave it up.",
         )
         return
@@ -187,22 +190,6 @@ def _twin_findings(settings: StateSettings, record: dict[str, Any], info: StoreI
             fix="Writes go to whichever a program names. Stop the programs, compare the two with `seeknal state diff`, "
             "and migrate again or roll back.",
         )
-
-
-def _former(settings: StateSettings, record: dict[str, Any]) -> StateSettings | None:
-    """Return the settings of the store that a migration came from, if the record has all of them."""
-    before = record.get("settings")
-    if record.get("needs_url") or not isinstance(before, dict) or not isinstance(record.get("backend"), str):
-        return None
-    url = before.get("database_url")
-    if url is not None and has_secret(str(url)):
-        return None
-    return load_settings(
-        settings.project_path,
-        backend=record["backend"],
-        database_url=url,
-        options=before.get("state_options") or {},
-    )
 
 
 def _peeked(backend: StateBackend) -> StoreInfo | None:

@@ -53,11 +53,12 @@ class StateSettings:
 
     @property
     def where(self) -> str:
-        """The store in words, without its secrets."""
+        """The store in words, without its secrets; those of one server differ in their schemas."""
+        schema = f", schema {self.options['schema']}" if self.options.get("schema") else ""
         for key in ("url", "db_path", "base_path"):
             if key in self.options:
-                return f"{self.backend} {redact(_shown(self.options[key], self.project_path))}"
-        return self.backend
+                return f"{self.backend} {redact(path_within(self.options[key], self.project_path))}{schema}"
+        return f"{self.backend}{schema}"
 
     @property
     def local_path(self) -> Path | None:
@@ -73,6 +74,7 @@ def load_settings(
     database_url: str | None = None,
     options: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    is_whole: bool = False,
 ) -> StateSettings:
     """Return which store a project uses.
 
@@ -82,6 +84,8 @@ def load_settings(
         database_url: As given on the command line; ``${NAME}`` in it is read from the environment.
         options: Of the backend, instead of the project's ``state_options``.
         environ: The environment; the process's own when ``None``.
+        is_whole: Whether the backend, the URL and the options that are given say all: no lower level adds a URL. A
+            token still comes from the environment.
 
     Raises:
         ConfigurationError: No project, a file that cannot be read, a misspelt key, a variable that is not
@@ -96,6 +100,8 @@ def load_settings(
         ("file", document.get("state_backend"), document.get("database_url")),
         ("default", "file", None),
     ]
+    if is_whole:
+        levels = levels[:1]
     at = next(index for index, (_, named, url) in enumerate(levels) if named or url)
     decided_by, named, url = levels[at]
     chosen = _canonical(named or "database")
@@ -109,7 +115,7 @@ def load_settings(
     )
     if chosen not in ("file", "memory"):
         found = url or next((lower for _, _, lower in levels[at:] if lower), None)
-        if found is None and chosen == "database" and not chosen_options.keys() & {"db_path", "url"}:
+        if found is None and not is_whole and chosen == "database" and not chosen_options.keys() & {"db_path", "url"}:
             found = env.get("TURSO_DATABASE_URL") or None
         if found:
             chosen_options.pop("db_path", None)
@@ -167,7 +173,7 @@ def read_project(project: Path) -> dict[str, Any]:
         ConfigurationError: It is missing, is not YAML, or has a key or a value that it cannot have.
     """
     path = project / PROJECT_FILE
-    document: dict[str, Any] = _loaded(path, "safe")
+    document: dict[str, Any] = _parsed(read_text(path), path, "safe")
     for key, value in document.items():
         if key in PLATFORM_KEYS:
             continue
@@ -191,10 +197,19 @@ def edit_project(project: Path, changes: Mapping[str, Any]) -> None:
         ConfigurationError: It cannot be read.
         BackendUnavailableError: It cannot be written; the former file stands.
     """
-    path = (project / PROJECT_FILE).resolve()
+    path = project / PROJECT_FILE
+    write_project(project, edited(read_text(path), changes, path))
+
+
+def edited(text: str, changes: Mapping[str, Any], path: Path) -> str:
+    """Return the text of a project file with keys set, or removed where they are ``None``.
+
+    Raises:
+        ConfigurationError: It is not YAML; ``path`` names it.
+    """
     from ruamel.yaml import YAML
 
-    document = _loaded(path, "rt")
+    document = _parsed(text, path, "rt")
     for key, value in changes.items():
         if value is not None:
             document[key] = value
@@ -205,9 +220,19 @@ def edit_project(project: Path, changes: Mapping[str, Any]) -> None:
     yaml.width = 4096
     stream = StringIO()
     yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def write_project(project: Path, text: str) -> None:
+    """Replace the text of the project file. Atomic.
+
+    Raises:
+        BackendUnavailableError: It cannot be written; the former file stands.
+    """
+    path = (project / PROJECT_FILE).resolve()
     with durable.unavailable(path, "write"):
         mode = path.stat().st_mode & 0o777
-        durable.replace_file(path, stream.getvalue().encode())
+        durable.replace_file(path, text.encode())
         path.chmod(mode)  # what is replaced was its owner's to share
         durable.sync_directory(path.parent)
 
@@ -236,13 +261,14 @@ def expanded(value: Any, env: Mapping[str, str], path: Path) -> Any:
     return _VARIABLE.sub(found, value)
 
 
-def _loaded(path: Path, kind: str) -> Any:
-    # Imported here: a program that opens its store by name needs no YAML.
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+def read_text(path: Path) -> str:
+    """Return the text of a project file.
 
+    Raises:
+        ConfigurationError: It is missing, or cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigurationError(
             f"{path.parent} is not a Seeknal project: it has no {PROJECT_FILE}",
@@ -250,6 +276,13 @@ def _loaded(path: Path, kind: str) -> Any:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}", hint="Check the file.") from error
+
+
+def _parsed(text: str, path: Path, kind: str) -> Any:
+    # Imported here: a program that opens its store by name needs no YAML.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
     yaml = YAML(typ=kind, pure=True)
     if kind == "rt":
         yaml.preserve_quotes = True
@@ -297,6 +330,7 @@ def _located(backend: str, options: dict[str, Any], project: Path, env: Mapping[
     return options
 
 
-def _shown(value: object, project: Path) -> str:
+def path_within(value: object, project: Path) -> str:
+    """Return a path as the project file would say it; what does not lie in the project stays as it is."""
     text = str(value)
     return text.removeprefix(f"{project}{os.sep}") or text

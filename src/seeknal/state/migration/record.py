@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +14,35 @@ import msgspec
 from seeknal.errors import ConfigurationError, CorruptStateError, TransferError
 from seeknal.model.codec import decode, pretty
 from seeknal.state.file import durable
-from seeknal.state.settings import PROJECT_FILE, StateSettings, expanded
-from seeknal.state.url import has_secret, redact
+from seeknal.state.settings import (
+    PROJECT_FILE,
+    StateSettings,
+    edited,
+    expanded,
+    load_settings,
+    path_within,
+    read_text,
+    write_project,
+)
+from seeknal.state.url import has_secret
 
 KEYS = ("state_backend", "database_url", "state_options")
 """Those of the project file that a migration changes."""
 
 MOST_KEPT = 20
 """How many migrations can be gone back from, one after the other."""
+
+TO_ENVIRONMENT = "${SEEKNAL_DATABASE_URL}"
+"""What is written in the place of a URL that holds a secret."""
+
+_SECRETS = ("token", "password", "secret")
+
+
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A store: its backend, and the options of it that may be written down; paths as the project file says them."""
+
+    backend: str
+    options: dict[str, Any] = {}
 
 
 class MigrationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"origin": "from"}):
@@ -29,9 +51,12 @@ class MigrationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     Attributes:
         origin: The store that the state came from, in words; ``from`` in the file.
         to: The store that it went to, in words.
-        backend: The former backend.
-        settings: What the project file said of it, its secrets masked.
-        needs_url: Whether the former URL is not among them: it held a secret, or stood in the environment.
+        source: The same store, to open it again.
+        target: The other one, to open it again.
+        attempt: A UUID: another one every time that a migration begins.
+        settings: What the project file said of the store, without secrets.
+        text: The project file as it was, if it held no secret.
+        needs_url: Whether the source lacks its URL: it held a secret, and no variable of the project file has it.
         is_merge: Whether the target held another state before.
         digest: Of what was moved; none as long as the migration is unfinished, or if it was killed at its end.
         previous: The migration before.
@@ -39,8 +64,11 @@ class MigrationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     origin: str
     to: str
-    backend: str
+    source: Place
+    target: Place
+    attempt: str
     settings: dict[str, Any] = {}
+    text: str | None = None
     needs_url: bool = False
     is_merge: bool = False
     digest: str | None = None
@@ -48,7 +76,12 @@ class MigrationRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 def record_of(
-    before: Mapping[str, Any], source: StateSettings, target: StateSettings, *, is_merge: bool = False
+    before: Mapping[str, Any],
+    source: StateSettings,
+    target: StateSettings,
+    *,
+    target_url: str | None = None,
+    is_merge: bool = False,
 ) -> MigrationRecord:
     """Return the record of a migration that begins.
 
@@ -56,44 +89,92 @@ def record_of(
         before: The project file, its variables not replaced.
         source: Where the state is.
         target: Where it goes.
+        target_url: As given, its variables not replaced.
         is_merge: Whether the target keeps what it holds.
 
     Raises:
         ConfigurationError: The project file holds a secret in clear text, which would be written down.
     """
     settings = {key: before[key] for key in KEYS if before.get(key)}
-    url = str(settings.get("database_url") or "")
-    needs_url = has_secret(url) and "${" not in url
-    if needs_url:
-        settings["database_url"] = redact(url)
+    if _tells(str(settings.get("database_url") or "")):
+        settings["database_url"] = TO_ENVIRONMENT
     for key, value in (settings.get("state_options") or {}).items():
-        if any(word in str(key).lower() for word in ("token", "password", "secret")) and "${" not in str(value):
+        if any(word in str(key).lower() for word in _SECRETS) and "${" not in str(value):
             raise ConfigurationError(
                 f"state_options.{key} holds a secret in clear text",
                 hint="Write it as ${NAME} and set the environment variable NAME.",
             )
+    left = _place(source, before)
+    text = read_text(source.project_path / PROJECT_FILE)
     return MigrationRecord(
         origin=source.where,
         to=target.where,
-        backend=source.backend,
+        source=left,
+        target=_place(target, {"database_url": target_url or TO_ENVIRONMENT}),
+        attempt=str(uuid.uuid4()),
         settings=settings,
-        needs_url=needs_url or (source.decided_by == "environment" and "url" in source.options),
+        text=None if any(map(_tells, text.splitlines())) else text,
+        needs_url="url" in source.options and "url" not in left.options,
         is_merge=is_merge,
     )
 
 
-def former_url(record: MigrationRecord) -> str | None:
-    """Return the URL of the store that a state came from, or ``None``.
+def former_settings(
+    project: Path, record: MigrationRecord, *, backend: str | None = None, database_url: str | None = None
+) -> StateSettings:
+    """Return the settings of the store that a state came from, whatever the project and the environment say now.
+
+    Args:
+        project: The project's directory.
+        record: Of the migration.
+        backend: Instead of the one that was kept.
+        database_url: The same.
 
     Raises:
-        ConfigurationError: It was not kept, or names a variable that is not set.
+        ConfigurationError: Its URL was not kept, or what was kept names another store now.
     """
-    if record.needs_url:
+    if record.needs_url and not database_url:
         raise ConfigurationError(
             f"the URL of {record.origin} holds a secret, which was not kept", hint="Give it with --database-url."
         )
-    url = record.settings.get("database_url")
-    return expanded(url, os.environ, Path(PROJECT_FILE)) if url else None
+    found = _settings(project, record.source, backend, database_url)
+    if found.where != record.origin and not (backend or database_url):
+        raise ConfigurationError(
+            f"the URL of {record.origin} was not kept, and the environment names {found.where} now",
+            hint="Give it with --database-url.",
+        )
+    return found
+
+
+def target_settings(project: Path, record: MigrationRecord) -> StateSettings:
+    """Return the settings of the store that a state went to.
+
+    Raises:
+        ConfigurationError: Its URL was not kept, and the environment does not have it.
+    """
+    found = _settings(project, record.target)
+    if found.where != record.to:
+        raise ConfigurationError(
+            f"the URL of {record.to} was not kept, and the environment names {found.where}",
+            hint="Set SEEKNAL_DATABASE_URL to it.",
+        )
+    return found
+
+
+def put_project_back(project: Path, record: MigrationRecord) -> None:
+    """Let the project file say again what it said before a migration.
+
+    It becomes the text that it was, if nobody has edited anything else in it since.
+
+    Raises:
+        ConfigurationError, BackendUnavailableError: It cannot be read or written; the file stands.
+    """
+    path = project / PROJECT_FILE
+    now = read_text(path)
+    if record.text is not None and _rest(record.text, path) == _rest(now, path):
+        write_project(project, record.text)
+    else:
+        write_project(project, edited(now, {key: record.settings.get(key) for key in KEYS}, path))
 
 
 def record_path(project: Path) -> Path:
@@ -115,13 +196,23 @@ def begun(project: Path, record: MigrationRecord) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        keep_record(project, found)
+        now = find_record(project)
+        if now is not None and now.attempt == record.attempt:
+            keep_record(project, found)
         raise
 
 
-def finish(project: Path, digest: str) -> None:
-    """Note that the migration of the record comes to its end; without a digest, that it came to it before."""
+def finish(project: Path, attempt: str, digest: str) -> None:
+    """Note that a migration comes to its end; without a digest, that it came to it before.
+
+    Raises:
+        TransferError: The record is that of another migration, which began meanwhile.
+    """
     record = read_record(project)
+    if record.attempt != attempt:
+        raise TransferError(
+            "another migration took this one's place", hint="See where the state is with `seeknal state doctor`."
+        )
     if digest:
         write_record(project, msgspec.structs.replace(record, digest=digest))
 
@@ -195,6 +286,39 @@ def read_record(project: Path) -> MigrationRecord:
             "there is no migration to go back from", hint=f"A migration leaves its record in {record_path(project)}."
         )
     return record
+
+
+def _place(settings: StateSettings, before: Mapping[str, Any]) -> Place:
+    """Return what may be written down of a store; a URL with a secret as the project file says it, if it does."""
+    raw = {"url": before.get("database_url"), **(before.get("state_options") or {})}
+    options: dict[str, Any] = {}
+    for key, value in settings.options.items():
+        is_secret = _tells(str(value)) if key == "url" else any(word in key.lower() for word in _SECRETS)
+        kept = raw.get(key) if is_secret else value
+        if kept is not None and not (is_secret and ("${" not in str(kept) or _tells(str(kept)))):
+            options[key] = path_within(kept, settings.project_path) if key in ("base_path", "db_path") else kept
+    return Place(settings.backend, options)
+
+
+def _settings(
+    project: Path, place: Place, backend: str | None = None, database_url: str | None = None
+) -> StateSettings:
+    options = dict(place.options)
+    kept = options.pop("url", None)
+    if backend not in (None, place.backend):
+        options, kept = {}, None
+    url = database_url or (expanded(kept, os.environ, Path(PROJECT_FILE)) if kept else None)
+    return load_settings(project, backend=backend or place.backend, database_url=url, options=options, is_whole=True)
+
+
+def _rest(text: str, path: Path) -> str:
+    """Return a project file without what a migration changes."""
+    return edited(text, dict.fromkeys(KEYS), path)
+
+
+def _tells(text: str) -> bool:
+    """Return whether a line or a URL holds a secret in clear text; a variable is none."""
+    return has_secret(text) or ("${" not in text and any(f"{word}:" in text.lower() for word in _SECRETS))
 
 
 def _pruned(record: MigrationRecord | None, most: int) -> MigrationRecord | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from seeknal.errors import TransferError
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import held
 from seeknal.state.migration.carrying import carry, keeps_log
@@ -12,6 +13,7 @@ from seeknal.state.migration.copying import Lookup
 from seeknal.state.migration.ends import Leaving
 from seeknal.state.migration.merging import holds
 from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.store_info import is_being_filled
 from seeknal.state.transfer import digest_of
 
 OTHER = "completed work, or deleted runs"
@@ -40,7 +42,7 @@ def written_since(new: Lookup, old: Lookup, *, digest: str | None, is_merge: boo
 
 
 def swap_back(
-    new: StateBackend,
+    new: StateBackend | None,
     old: StateBackend,
     *,
     new_where: str,
@@ -53,7 +55,7 @@ def swap_back(
     One that is written through the verbs of the contract alone took writes all the time, and cannot refuse them.
 
     Args:
-        new: The store that the state moved to; it goes on as it is after a merge.
+        new: The store that the state moved to; it goes on as it is after a merge. ``None`` if it is gone.
         old: The store that it came from.
         new_where: The new store in words, without secrets.
         old_where: The old store in words, without secrets.
@@ -62,10 +64,13 @@ def swap_back(
 
     Raises:
         LockHeldError: Somebody is at work in the new store.
+        TransferError: The old store holds a part of a copy: it was being filled again, and that was killed.
         SeeknalError: As the writes of both; they are as they were found.
     """
     with ExitStack() as undo:
-        if not is_merge:
+        if isinstance(old, RecordStateBackend):
+            refuse_filling(old, old_where)
+        if new is not None and not is_merge:
             _refuse_locks(new)
             if isinstance(new, RecordStateBackend):
                 _close(new, old_where, undo)
@@ -74,11 +79,21 @@ def swap_back(
             if isinstance(new, RecordStateBackend):
                 carry(new, old, info.superseded_by)
             undo.callback(old.write_successor, info.store_id, info.superseded_by)
-            old.write_successor(info.store_id, None)
+            old.write_successor(info.store_id, None, expected=info.superseded_by)
             if keeps_log(old):
                 old.log_change("rollback", detail={"from": new_where, "to": old_where})
         on_switch()
         undo.pop_all()
+
+
+def refuse_filling(old: RecordStateBackend, old_where: str) -> None:
+    """Raise `TransferError` if a store that one would go back to holds a part of a copy."""
+    mark = old.read_store().superseded_by
+    if is_being_filled(mark):
+        raise TransferError(
+            f"{old_where} holds a part of a copy: it is {mark}",
+            hint="Run the `seeknal migrate-state` that was killed again; it goes on where it ended.",
+        )
 
 
 def _close(new: RecordStateBackend, old_where: str, undo: ExitStack) -> None:
