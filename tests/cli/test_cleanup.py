@@ -211,7 +211,7 @@ def test_a_cleanup_whose_time_is_up_asks_for_another_archive(project, capsys) ->
     arguments = ["state", "cleanup", "--days", "30", "--archive", "a.jsonl", "--max-seconds", "0"]
     assert main(arguments) == 0
     assert "name another file for --archive then" in capsys.readouterr().err
-    assert main(arguments[:4] + ["--archive", "b.jsonl"]) == 0
+    assert main([*arguments[:4], "--archive", "b.jsonl"]) == 0
     assert "another file" not in capsys.readouterr().err
 
 

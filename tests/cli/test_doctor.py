@@ -140,7 +140,7 @@ def test_a_damaged_document_is_damage_for_the_doctor_as_for_the_commands_that_re
     (tmp_path / "seeknal_project.yml").write_text("name: p\n")
     with create_state_backend("file", base_path=tmp_path / "target", checkpoint_bytes=1) as store:
         store.initialize()
-        store.create_run("r", status="success")
+        store.create_run("r", status="success", metadata={"note": "long enough for a checkpoint" * 1000})
     path = tmp_path / "target" / "run_state" / "runs" / "r.json"
     path.write_bytes(path.read_bytes().replace(b"success", b"failure"))
     assert main(["state", "export", "a.jsonl"]) == 5
