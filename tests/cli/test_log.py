@@ -85,6 +85,22 @@ def test_a_table_fits_80_columns_whatever_is_in_it(project):
     assert second.endswith("short")
 
 
+def wide(line):
+    """Return how many cells of a terminal a line of Latin and Japanese takes."""
+    return sum(2 if "\u3000" <= char <= "\u9fff" else 1 for char in line)
+
+
+def test_a_table_counts_the_cells_of_wide_characters(project):
+    with open_state_backend(project) as store:
+        store.log_change("a", run_id="日次売上集計" * 5, node_id="読み込み" * 5, reason="手動で再実行した" * 10)
+        store.log_change("a", run_id="r", reason="short")
+    lines = seeknal("state", "log", cwd=project).stdout.splitlines()
+    assert all(wide(line) <= 80 for line in lines)
+    reasons = ("REASON", "short", "手動")
+    places = {wide(line[: line.index(reason)]) for line, reason in zip(lines, reasons, strict=True)}
+    assert len(places) == 1  # the reasons stand below each other
+
+
 def test_a_bad_id_is_wrong_usage(project):
     done = seeknal("state", "log", "--run", "", cwd=project)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
-from seeknal.cli.output import Format, Printer, shown
+from seeknal.cli.output import Format, Printer, cells, shortened, shown
 
 if TYPE_CHECKING:
     from seeknal.model.records import LoggedChange
@@ -58,11 +58,10 @@ def _rows(changes: list[LoggedChange]) -> list[dict[str, str]]:
         for change in changes
     ]
     rows = [{**row, **{name: _cut(row[name], most) for name, most in MOST.items()}} for row in rows]
-    widths = [max([len(name), *(len(row[name]) for row in rows)]) for name in COLUMNS[:-1]]
+    widths = [max([len(name), *(cells(row[name]) for row in rows)]) for name in COLUMNS[:-1]]
     room = WIDTH - sum(widths) - 2 * len(widths)
     return [{**row, "reason": _cut(row["reason"], max(room, len("reason")))} for row in rows]
 
 
 def _cut(text: str, width: int) -> str:
-    line = shown(" ".join(text.split()))
-    return line if len(line) <= width else f"{line[: width - 1]}…"
+    return shortened(shown(" ".join(text.split())), width, "…")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 WIDTH = 80
 LEAST_WIDTH = 10
@@ -84,6 +85,20 @@ def shown(value: Any) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
+def cells(text: str) -> int:
+    """Return how many cells of a terminal a text takes: two for a wide character (Unicode TR 11), none for a mark."""
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def shortened(text: str, room: int, mark: str) -> str:
+    """Return a text in at most so many cells; where it was cut, it ends with ``mark``."""
+    if cells(text) <= room:
+        return text
+    while text and cells(text) > room - len(mark):
+        text = text[:-1]
+    return text + mark
+
+
 def sized(count: int) -> str:
     """Return a number of bytes in words."""
     size, unit = float(count), "bytes"
@@ -110,13 +125,13 @@ def _write(line: str) -> None:
 
 
 def _cut(rows: list[list[str]], columns: Sequence[str]) -> list[list[str]]:
-    others = [max(map(len, column)) + 2 for column in zip(columns, *rows, strict=True)][:-1]
+    others = [max(map(cells, column)) + 2 for column in zip(columns, *rows, strict=True)][:-1]
     room = max(LEAST_WIDTH, WIDTH - sum(others))
-    return [[*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 3]}..."] for row in rows]
+    return [[*row[:-1], shortened(row[-1], room, "...")] for row in rows]
 
 
 def _write_table(rows: list[list[str]], columns: Sequence[str]) -> None:
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(columns, *rows, strict=True)]
     for row in [[name.upper() for name in columns], *rows]:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        _write("  ".join(cells).rstrip())
+        padded = (cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=True))
+        _write("  ".join(padded).rstrip())
