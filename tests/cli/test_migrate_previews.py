@@ -138,3 +138,18 @@ def test_a_preview_does_not_bring_an_older_target_up_to_date(project, capsys):
     assert main([*PREVIEW, "--merge", "--no-dry-run"]) == 0
     with open_state_backend() as store:
         assert store.list_runs() == ["theirs", "r1"]
+
+
+def test_a_full_directory_of_temporary_files_is_named_and_both_stores_stay_as_they_were(project, monkeypatch, capsys):
+    write_run("r1")
+    write_run("gone", backend="database")
+    with open_state_backend(backend="database") as store:
+        store.delete_run("gone")
+    full = lambda **_: open("/dev/full", "r+b", buffering=0)  # noqa: E731, SIM115
+    monkeypatch.setattr("seeknal.state.migration.undo.tempfile.TemporaryFile", full)
+    assert main(["migrate-state", "--backend", "database", "--no-dry-run"]) == 1
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert error.endswith("No space left on device")
+    assert "TMPDIR" in hint
+    write_run("goes on")
+    write_run("goes on there", backend="database")
