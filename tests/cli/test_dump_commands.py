@@ -13,6 +13,7 @@ import pytest
 from seeknal.cli.app import main
 from seeknal.state.backend import open_state_backend
 from seeknal.state.dump.reading import dump_file
+from seeknal.state.store_info import moving_mark
 from seeknal.state.transfer import digest_of
 
 SEEKNAL = [sys.executable, "-m", "seeknal.cli.app"]
@@ -77,6 +78,20 @@ def test_the_report_of_an_export_stands_beside_it(project, capsysbinary):
     assert json.loads(found.err)["file"] == "-"
     assert main(["state", "export", "e.jsonl"]) == 0
     assert capsysbinary.readouterr().out == b""
+
+
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [
+        (moving_mark("there", "since then"), "this store is being moved to there, since then"),
+        ("there", "this store is superseded: its state moved to there"),
+    ],
+)
+def test_an_export_says_where_the_state_of_the_store_is(project, capsys, mark, told):
+    with open_state_backend() as store:
+        store.write_successor(store.read_store().store_id, mark)
+    assert main(["state", "export", "dump.jsonl"]) == 0
+    assert told in capsys.readouterr().err.splitlines()
 
 
 def test_a_file_that_stands_is_replaced_by_force_only(project, capsys):

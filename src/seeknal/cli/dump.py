@@ -35,6 +35,7 @@ def export_state(
     """Write the whole state to one portable file, or to a pipe. Others may go on writing to the store."""
     from seeknal.state.dump.format import total_of
     from seeknal.state.dump.writing import export_to_file, export_to_stream
+    from seeknal.state.store_info import superseded
     from seeknal.state.transfer import record_store
 
     printer = Printer(output, quiet=quiet)
@@ -52,7 +53,7 @@ def export_state(
             printer.thing({"file": file, **_fields(report)}, [])
     printer.note(f"exported {total_of(report.counts)} records: {_counted(report.counts)}")
     if successor:
-        printer.note(f"this store is superseded: its state moved to {successor}")
+        printer.note(str(superseded(successor)))
 
 
 def import_state(
