@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 
@@ -145,7 +146,13 @@ def test_a_name_that_is_not_there_says_where_to_look(project, capsys):
         assert main(["state", *command]) == 1
         assert "seeknal state backups" in capsys.readouterr().err
     assert told(capsys, "state", "backups") == []
-    assert told(capsys, "state", "backup", "verify") == []
+    assert main(["state", "backup", "verify"]) == 1, "nothing was verified"
+    assert "there is no backup in" in capsys.readouterr().err
+    (project / "file").write_text("")
+    for command in ("restore latest", "backups", "backup verify"):
+        for place in ("nonexistent", "file"):
+            assert main(["state", *command.split(), "--from", place]) == 1
+            assert f"{place} is no directory" in capsys.readouterr().err
 
 
 def test_a_lost_state_comes_back_with_its_identity(project, capsys):
@@ -158,6 +165,126 @@ def test_a_lost_state_comes_back_with_its_identity(project, capsys):
     assert told(capsys, "state", "restore", "latest", "--from", "safe", "--no-dry-run")["store_id"] == identity
     assert digest() == before
     assert not (project / "target" / "backups").exists(), "there was nothing to undo"
+
+
+def test_a_backup_or_an_export_of_a_lost_store_is_refused_and_makes_none(project, capsys):
+    shutil.rmtree(project / "target")
+    for command in (["backup"], ["export", "all.jsonl"]):
+        assert main(["state", *command]) == 1
+        assert "there is no state in" in capsys.readouterr().err
+    assert not (project / "target").exists()
+    assert not (project / "all.jsonl").exists()
+
+
+def test_latest_brings_the_newest_state_into_an_empty_store_and_not_the_newest_emptiness(project, capsys):
+    name = told(capsys, "state", "backup", "--to", "safe")["name"]
+    shutil.rmtree(project / "target")
+    with open_state_backend():
+        pass
+    empty = told(capsys, "state", "backup", "--to", "safe")
+    assert empty["runs"] == 0
+    assert told(capsys, "state", "restore", "latest", "--from", "safe")["backup"] == name
+
+
+def test_latest_does_not_pass_over_a_newer_backup_that_is_damaged(project, capsys):
+    told(capsys, "state", "backup")
+    newest = told(capsys, "state", "backup")["name"]
+    (project / "target" / "backups" / newest / MANIFEST).write_text("{}")
+    before = digest()
+    for more in ([], ["--no-dry-run"]):
+        assert main(["state", "restore", "latest", *more]) == 5
+        assert newest in capsys.readouterr().err
+    assert digest() == before
+
+
+def test_backups_of_other_stores_are_not_passed_off_as_none(project, made, capsys):
+    assert main(["state", "restore", "latest", "--from", "b"]) == 1
+    told_off = capsys.readouterr().err
+    assert f"1 of others, the newest {made.name}" in told_off
+    assert "--force" in told_off
+
+
+def test_keep_never_removes_the_backup_that_was_just_made_whatever_the_clock_says(project, capsys):
+    directory = project / "target" / "backups"
+    for number in range(2):
+        name = told(capsys, "state", "backup")["name"]
+        ahead = read_manifest(directory / name)
+        ahead.created_at += timedelta(days=400 + number)
+        write_document(directory / name / MANIFEST, ahead)
+    kept = told(capsys, "state", "backup", "--keep", "2")
+    assert kept["name"] not in kept["removed"]
+    assert kept["name"] in [each["name"] for each in told(capsys, "state", "backups")]
+
+
+def test_backups_that_are_made_at_once_and_remove_the_older_ones_all_succeed(project, capsys):
+    for _ in range(8):
+        told(capsys, "state", "backup")
+    command = [*SEEKNAL, "state", "backup", "--keep", "1", "--output", "json"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    ended = [(*each.communicate(timeout=100), each.returncode) for each in started]
+    assert [code for *_, code in ended] == [0] * 4, ended
+    assert told(capsys, "state", "backup", "verify")
+
+
+def test_options_before_a_subcommand_are_refused_since_it_would_not_see_them(project, capsys):
+    told(capsys, "state", "backup")
+    for options in (["--to", "elsewhere"], ["-p", "."], ["--output", "json"], ["--keep", "3"]):
+        assert main(["state", "backup", *options, "verify"]) == 2
+        assert "stands before verify" in capsys.readouterr().err
+
+
+def test_one_backup_that_cannot_be_read_does_not_keep_the_others_from_being_verified(project, capsys):
+    names = [told(capsys, "state", "backup")["name"] for _ in range(3)]
+    path = project / "target" / "backups" / names[1]
+    newer = read_manifest(path)
+    newer.version = 9
+    write_document(path / MANIFEST, newer)
+    rows = told(capsys, "state", "backup", "verify", code=1)
+    assert [row["name"] for row in rows if row["standing"] == "damaged"] == [names[1]]
+    (project / "target" / "backups" / names[0] / PAYLOAD).unlink()
+    rows = told(capsys, "state", "backup", "verify", code=5)
+    assert {row["name"] for row in rows if row["standing"] == "damaged"} == set(names[:2])
+    assert len(rows) == 3
+
+
+def test_the_table_of_backups_fits_a_terminal_and_says_which_are_for_undoing(project, capsys):
+    told(capsys, "state", "backup")
+    told(capsys, "state", "restore", "latest", "--no-dry-run", "--quiet")
+    undo = told(capsys, "state", "backups")[0]["name"]
+    assert main(["state", "backups"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if "undo" in line] == [undo]
+
+
+def test_a_quiet_restore_names_what_undoes_it(project, capsys):
+    told(capsys, "state", "backup")
+    assert main(["state", "restore", "latest", "--no-dry-run", "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert dict(line.split(None, 1) for line in shown.out.splitlines())["undo"] in os.listdir("target/backups")
+    assert shown.err == ""
+
+
+def test_a_damaged_store_is_moved_aside_as_it_is_told_and_comes_back(project, capsys):
+    before = digest()
+    told(capsys, "state", "backup")
+    is_file = "file" in (project / "seeknal_project.yml").read_text()
+    target = project / "target"
+    damaged = sorted((target / "run_state").glob("journal*"))[-1] if is_file else target / "state.db"
+    content = damaged.read_bytes()
+    damaged.write_bytes(bytes(byte ^ 0xFF for byte in content[:100]) + (content[100:] or b"\n"))
+    plan = told(capsys, "state", "restore", "latest")
+    assert (plan["present"], plan["lost_runs"], plan["counts"]["runs"]) == (None, None, 1)
+    assert str(damaged) in plan["problem"]
+    assert main(["state", "restore", "latest", "--no-dry-run"]) == 5
+    told_off = capsys.readouterr().err
+    assert "out of the way" in told_off
+    for path in ("run_state", "run_state.json") if is_file else ("state.db", "state.db-wal", "state.db-shm"):
+        assert str(project / "target" / path) in told_off
+        if (project / "target" / path).exists():
+            (project / "target" / path).rename(project / path)
+    assert told(capsys, "state", "restore", "latest", "--no-dry-run")["undo"] is None
+    assert digest() == before
 
 
 def test_a_directory_that_cannot_be_made_is_told_in_two_lines(project, capsys):

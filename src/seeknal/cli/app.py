@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in given:
             traceback.print_exc()
         _tell(str(error), error.hint)
-        return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+        return exit_code(error)
     except OSError as error:
         if "--debug" in given:
             traceback.print_exc()
@@ -162,6 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(f"{type(error).__name__}: {error}", "This is a bug; report it with the output of --debug.")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def exit_code(error: SeeknalError) -> int:
+    """Return what the command exits with after an error."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 def _prepare_process() -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seeknal.cli import published
-from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
+from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.progress import progress
-from seeknal.cli.stores import looked_at
+from seeknal.cli.stores import looked_at, standing
 
 if TYPE_CHECKING:
     from seeknal.state.dump.importing import ImportPlan
@@ -35,12 +35,12 @@ def export_state(
     """Write the whole state to one portable file, or to a pipe. Others may go on writing to the store."""
     from seeknal.state.dump.format import total_of
     from seeknal.state.dump.writing import export_to_file, export_to_stream
+    from seeknal.state.settings import load_settings
     from seeknal.state.store_info import superseded
-    from seeknal.state.transfer import record_store
 
     printer = Printer(output, quiet=quiet)
-    with opened(project_path, backend, database_url) as store:
-        source = record_store(store)
+    with ExitStack() as stack:
+        source = standing(stack, load_settings(project_path, backend=backend, database_url=database_url))
         successor = source.read_store().superseded_by
         with progress(printer) as tell:
             if file == STANDARD_STREAM:

@@ -123,22 +123,49 @@ def find(directory: Path, name: str, store_id: str | None = None) -> Generation:
     Args:
         directory: Where to look.
         name: Its name, or `LATEST`.
-        store_id: The latest of this store; of any one when ``None``.
+        store_id: The latest of this store; when ``None``, of any one, and one that holds something if there is one.
 
     Raises:
         NotFoundError: There is none.
+        CorruptStateError, SchemaVersionError, BackendUnavailableError: One that is newer than the latest that can be
+            read cannot be read: nobody should get an older state than the one that they mean.
     """
-    for each in generations(directory):
-        if each.standing is Standing.UNFINISHED:
-            continue
+    there = [each for each in generations(directory) if each.standing is not Standing.UNFINISHED]
+    if name == LATEST:
+        return _latest(directory, there, store_id)
+    for each in there:
         if name == each.name:
             return each
-        made = each.manifest
-        if name == LATEST and made is not None and not made.before_restore_of and store_id in (None, made.store_id):
-            return each
     raise NotFoundError(
-        f"there is no backup {name!a} in {directory}" if name != LATEST else f"there is no backup in {directory}",
+        f"there is no backup {name!a} in {directory}",
         hint="List what there is with `seeknal state backups`, or name its directory with --from.",
+    )
+
+
+def _latest(directory: Path, there: list[Generation], store_id: str | None) -> Generation:
+    ours = [
+        (each, each.manifest)
+        for each in there
+        if each.manifest is not None
+        and each.manifest.before_restore_of is None
+        and store_id in (None, each.manifest.store_id)
+    ]
+    holding = [each for each, manifest in ours if store_id is not None or manifest.counts.total]
+    found = next(iter(holding or [each for each, _ in ours]), None)
+    for each in there:
+        # The name of one that cannot be read tells its time to the second only.
+        if each.manifest is None and (found is None or each.begun_at >= found.begun_at.replace(microsecond=0)):
+            read_manifest(each.path)
+    if found is not None:
+        return found
+    if there:
+        raise NotFoundError(
+            f"there is no backup of this store in {directory}, but {len(there)} of others, the newest {there[0].name}",
+            hint="Restore one of another store by its name, with --force; `seeknal state backups` lists them.",
+        )
+    raise NotFoundError(
+        f"there is no backup in {directory}",
+        hint="List what there is with `seeknal state backups`, or name another directory with --from.",
     )
 
 

@@ -76,38 +76,45 @@ def back_up(
         verify(part, on_progress=on_progress)
         durable.sync_directory(part)
         durable.at("replace")
-        part.replace(directory / name)
+        with _locked(directory, fcntl.LOCK_EX):  # or another backup could look at it in the middle
+            part.replace(directory / name)
         durable.sync_directory(directory)
     return Generation(name=name, path=directory / name, standing=Standing.COMPLETE, manifest=manifest)
 
 
-def remove_older(directory: Path, store_id: str, keep: int) -> list[str]:
+def remove_older(directory: Path, store_id: str, keep: int, *, newest: str = "") -> list[str]:
     """Remove the backups of a store that are older than the newest ``keep`` that somebody made; return their names.
 
-    What cannot be read as a backup of this store is never removed.
+    What cannot be read as a backup of this store is never removed. One process at a time does this in a directory.
 
     Args:
         directory: Where the generations are.
         store_id: The identity of the store.
         keep: How many stay, 1 or more.
+        newest: The one that was just made, which stays whatever the clock says of it.
 
     Raises:
         ConfigurationError: ``keep`` is less than 1.
         TransferError: One of them cannot be removed.
     """
     check_keep(keep)
-    ours = [each for each in generations(directory) if each.manifest is not None and each.manifest.store_id == store_id]
-    made = [each for each in ours if each.manifest is not None and each.manifest.before_restore_of is None]
-    if len(made) <= keep:
-        return []
-    older = [each for each in ours if each.begun_at < made[keep - 1].begun_at]
-    with writable(directory):
+    with writable(directory), _locked(directory, fcntl.LOCK_EX):
+        older = _older(generations(directory), store_id, keep, newest)
         for each in older:
             # Under the other name first: a kill in the middle leaves no backup that only looks like one.
             doomed = each.path.with_name(each.name + PART)
             each.path.replace(doomed)
             shutil.rmtree(doomed)
     return [each.name for each in older]
+
+
+def _older(there: list[Generation], store_id: str, keep: int, newest: str) -> list[Generation]:
+    ours = [(each, each.manifest) for each in there if each.manifest is not None and each.manifest.store_id == store_id]
+    made = [each for each, manifest in ours if manifest.before_restore_of is None]
+    if len(made) <= keep:
+        return []
+    made.sort(key=lambda each: each.name != newest)  # the others stay in their order, the newest first
+    return [each for each, _ in ours if each.begun_at < made[keep - 1].begun_at and each.name != newest]
 
 
 def check_keep(keep: int) -> None:
@@ -122,19 +129,21 @@ def check_keep(keep: int) -> None:
 
 @contextmanager
 def _part(directory: Path, name: str) -> Iterator[Path]:
-    """Yield a new directory, locked as long as this process lives; it is removed unless it got another name."""
+    """Yield a new directory, which gets another name in the block; it is locked, and an error removes it."""
     directory.mkdir(mode=durable.DIRECTORY_MODE, parents=True, exist_ok=True)
     part = directory / (name + PART)
     with _locked(directory, fcntl.LOCK_EX):  # or another backup could take it for one that is left
         _remove_unfinished(directory)
         part.mkdir(mode=durable.DIRECTORY_MODE)
         ours = _locked(part)
-    try:
-        with ours:
+    with ours:
+        try:
             yield part
-    finally:
-        if part.exists():
-            shutil.rmtree(part)
+        except BaseException:  # else it has its own name by now, and one of this name is of somebody who removes it
+            with _locked(directory, fcntl.LOCK_EX):
+                if part.exists():
+                    shutil.rmtree(part)
+            raise
 
 
 def _remove_unfinished(directory: Path) -> None:

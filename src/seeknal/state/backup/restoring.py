@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from seeknal.errors import LockHeldError, SeeknalError, TransferError
+from seeknal.errors import CorruptStateError, LockHeldError, SeeknalError, TransferError
 from seeknal.model.records import NodeState, RunState
 from seeknal.state.backup.generations import PAYLOAD, Generation, Manifest
 from seeknal.state.backup.making import back_up
@@ -43,23 +43,26 @@ class RestorePlan(msgspec.Struct, frozen=True, kw_only=True):
         backup: Its name.
         created_at: When it was made.
         counts: What the store would hold.
-        present: What it holds now.
-        lost_runs: Runs that are not in the backup: they were created since.
+        present: What it holds now; ``None`` if that is damaged and cannot be read.
+        lost_runs: Runs that are not in the backup: they were created since. ``None``, as the next two, if that is not
+            to be seen.
         changed_runs: Runs that would be again what they were, or whose nodes would.
         returning_runs: Runs of the backup that were deleted since.
         refused: Why it would be refused; empty when it would not.
         is_held: Whether that is because of locks.
+        problem: What is damaged in the store; empty if nothing is.
     """
 
     backup: str
     created_at: datetime
     counts: ExportCounts
-    present: ExportCounts
-    lost_runs: int
-    changed_runs: int
-    returning_runs: int
+    present: ExportCounts | None
+    lost_runs: int | None
+    changed_runs: int | None
+    returning_runs: int | None
     refused: list[str]
     is_held: bool
+    problem: str = ""
 
 
 class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +76,12 @@ class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_restore(
-    store: RecordStateBackend | None, generation: Generation, *, is_forced: bool = False, on_progress: Progress = silent
+    store: RecordStateBackend | None,
+    generation: Generation,
+    *,
+    is_forced: bool = False,
+    problem: str = "",
+    on_progress: Progress = silent,
 ) -> RestorePlan:
     """Read a backup and what the store holds now, and say what a restore would change; writes nothing.
 
@@ -81,6 +89,7 @@ def plan_restore(
         store: Where to, open; ``None`` for one that does not exist yet.
         generation: The backup.
         is_forced: Whether it may be one of another store.
+        problem: Why the store cannot be opened, if it stands and cannot.
         on_progress: Called now and then.
 
     Raises:
@@ -89,24 +98,29 @@ def plan_restore(
     manifest, plan = verify(generation.path, on_progress=on_progress)
     present = Tally()
     lost = changed = returning = 0
-    with ExitStack() as stack:
-        dump = stack.enter_context(dump_file(generation.path / PAYLOAD))
-        reading = None if store is None else stack.enter_context(store.snapshot()) or store
-        for ours, theirs in _joined(_counted(reading, present), dump.reading()):
-            lost += theirs is None
-            returning += ours is None
-            changed += None not in (ours, theirs) and ours != theirs
+    try:
+        with ExitStack() as stack:
+            dump = stack.enter_context(dump_file(generation.path / PAYLOAD))
+            reading = None if store is None else stack.enter_context(store.snapshot()) or store
+            for ours, theirs in _joined(_counted(reading, present), dump.reading()):
+                lost += theirs is None
+                returning += ours is None
+                changed += None not in (ours, theirs) and ours != theirs
+    except CorruptStateError as error:  # of the store: the backup was found whole
+        problem = str(error)
+    is_read = not problem
     problems = [] if store is None else list(_problems(store, manifest, is_forced=is_forced))
     return RestorePlan(
         backup=generation.name,
         created_at=manifest.created_at,
         counts=plan.counts,
-        present=present.counts,
-        lost_runs=lost,
-        changed_runs=changed,
-        returning_runs=returning,
-        refused=[str(problem) for problem in problems],
-        is_held=any(isinstance(problem, LockHeldError) for problem in problems),
+        present=present.counts if is_read else None,
+        lost_runs=lost if is_read else None,
+        changed_runs=changed if is_read else None,
+        returning_runs=returning if is_read else None,
+        refused=[str(each) for each in problems],
+        is_held=any(isinstance(each, LockHeldError) for each in problems),
+        problem=problem,
     )
 
 
@@ -132,7 +146,8 @@ def restore(
         on_progress: Called now and then.
 
     Raises:
-        CorruptStateError, SchemaVersionError: The backup is damaged, or newer than this program. Nothing was changed.
+        CorruptStateError, SchemaVersionError: The backup is damaged, or newer than this program; or what the store
+            holds is damaged and cannot be backed up. Nothing was changed.
         LockHeldError: Somebody holds a lock of the store, or moves or restores it. Nothing was changed.
         SupersededError: The state moved away from this store. Nothing was changed.
         TransferError: It is a backup of another store, or the disk or the server does not give back what was written.
@@ -149,12 +164,12 @@ def restore(
         _fill(side, stack.enter_context(dump_file(generation.path / PAYLOAD)), plan, on_progress)
         with _marked(store, mark):
             _check(store, manifest, lease, is_forced=is_forced)  # nobody changes it any more, so this time it is final
-            is_empty = _is_empty(store)
-            if undo_in is not None and not is_empty:
-                undo = back_up(store, undo_in, kind=kind, before_restore_of=generation.name, on_progress=on_progress)
+            was_empty = is_empty(store)
+            if undo_in is not None and not was_empty:
+                undo = _kept(store, undo_in, generation.name, kind, on_progress)
             detail = {"backup": generation.name, "undo": undo.name if undo else None}
             log = [new_change(store.clock, "restore", detail=detail)] if store.keeps_log else []
-            store_id = plan.header.store_id if is_empty else store.read_store().store_id
+            store_id = plan.header.store_id if was_empty else store.read_store().store_id
             side.swap(Batch(leases=[lease], successor=mark, log=log), store_id)
         if store.keeps_log:
             store.add_to_log(plan.changes)
@@ -165,6 +180,20 @@ def restore(
         store_id=store_id,
         undo=detail["undo"],
     )
+
+
+def _kept(
+    store: RecordStateBackend, directory: Path, before_restore_of: str, kind: str, on_progress: Progress
+) -> Generation:
+    """Back up what a restore is about to replace."""
+    try:
+        return back_up(store, directory, kind=kind, before_restore_of=before_restore_of, on_progress=on_progress)
+    except CorruptStateError as error:
+        raise CorruptStateError(
+            f"what is there cannot be backed up: {error}",
+            hint="Nothing was changed. Restore with --no-backup, or move the damaged store out of the way first.",
+            location=error.location,
+        ) from error
 
 
 def _fill(side: SideStore, dump: Dump, plan: ImportPlan, on_progress: Progress) -> None:
@@ -236,15 +265,19 @@ def _problems(
     for lock in store.list_locks():
         if lease is None or lock.owner != lease.owner:
             yield held(lock.run_id, lock.node_id, lock)
-    if info.store_id != manifest.store_id and not is_forced and not _is_empty(store):
+    if info.store_id != manifest.store_id and not is_forced and not is_empty(store):
         yield TransferError(
             f"it is a backup of another store ({manifest.store_id}; this one is {info.store_id})",
             hint="Restore it with --force if you want it in the place of what is here.",
         )
 
 
-def _is_empty(store: RecordStateBackend) -> bool:
-    return next(records(store), None) is None
+def is_empty(store: RecordStateBackend) -> bool:
+    """Return whether a store holds nothing; one that is damaged does."""
+    try:
+        return next(records(store), None) is None
+    except CorruptStateError:
+        return False  # there is something, though it cannot be read
 
 
 # ---- what has changed since ----

@@ -17,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 
 from seeknal.clock import Clock
+from seeknal.errors import CorruptStateError
 from seeknal.model.codec import decode, encode
 from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch, Changes, IntervalCompleted, PartitionCompleted
@@ -74,7 +75,16 @@ def frozen(store: FileStore, clock: Clock) -> Iterator[Reading]:
             while committed and (part := journal.read(min(committed, COPY_BYTES))):
                 ours_journal.write(part)
                 committed -= len(part)
-        yield _Frozen(snapshot(copy).image)
+        try:
+            yield _Frozen(snapshot(copy).image)
+        except CorruptStateError as error:
+            raise _of_the_store(error, copy, layout) from error
+
+
+def _of_the_store(error: CorruptStateError, copy: Layout, layout: Layout) -> CorruptStateError:
+    """Return an error that names the file of the store, which is still there to be looked at."""
+    message, location = (text.replace(str(copy.base), str(layout.base)) for text in (str(error), error.location))
+    return CorruptStateError(message, hint=error.hint, location=location, offset=error.offset)
 
 
 def _link(path: Path, to: Path) -> None:
