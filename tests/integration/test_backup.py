@@ -26,6 +26,8 @@ from seeknal.state.backup.making import back_up
 from seeknal.state.backup.restoring import plan_restore, restore
 from seeknal.state.backup.verifying import verify
 from seeknal.state.batch import Batch
+from seeknal.state.dump import writing
+from seeknal.state.dump.importing import plan_import
 from seeknal.state.dump.reading import dump_file
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.migration.ends import KEY
@@ -259,6 +261,30 @@ def test_a_snapshot_stays_what_it_was_and_keeps_no_writer_waiting(place, store):
         with store.snapshot() as later:
             assert digest_of(later) == digest_of(other)
         assert digest_of(frozen) == before
+
+
+def test_a_backup_and_an_export_hold_the_log_of_the_same_instant(place, store, tmp_path, monkeypatch):
+    fill(store)
+    store.log_change("before")
+    kind, options = place
+    surveyed = writing._surveyed
+    with create_state_backend(kind, **options) as other:
+        other.initialize()
+
+        def log_in_the_middle(*given):
+            found = surveyed(*given)
+            other.log_change("meanwhile")
+            return found
+
+        monkeypatch.setattr(writing, "_surveyed", log_in_the_middle)
+        made = back_up(store, tmp_path / "b", kind="any")
+        writing.export_to_file(store, tmp_path / "state.jsonl")
+        with (tmp_path / "pipe.jsonl").open("wb") as pipe:
+            writing.export_to_stream(store, pipe)
+    assert [change.action for change in store.list_changes()] == ["before", *["meanwhile"] * 3]
+    for path, actions in ((made.path / PAYLOAD, 1), (tmp_path / "state.jsonl", 2), (tmp_path / "pipe.jsonl", 3)):
+        with dump_file(path) as dump:
+            assert len(plan_import(dump, None).changes) == actions
 
 
 # ---- there and back ----

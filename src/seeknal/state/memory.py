@@ -36,7 +36,7 @@ from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, check_successor
-from seeknal.state.whole import Reading, Record, SideStore, records
+from seeknal.state.whole import LoggedReading, Record, SideStore, records
 
 
 class MemoryStore:
@@ -149,7 +149,7 @@ class MemoryStateBackend(RecordStateBackend):
         return sequences_of(numbered)
 
     @contextmanager
-    def snapshot(self) -> Iterator[Reading]:
+    def snapshot(self) -> Iterator[LoggedReading]:
         """Copy the image; its records never change."""
         frozen = MemoryStore()
         with self.store.mutex:

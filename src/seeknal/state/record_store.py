@@ -28,7 +28,7 @@ from seeknal.state.lease import Lease, LeaseKeeper, LockKey
 from seeknal.state.reader import no_log
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo
 from seeknal.state.unit import RecordReader, UnitOfWork
-from seeknal.state.whole import Reading, SideStore
+from seeknal.state.whole import LoggedReading, SideStore
 
 if TYPE_CHECKING:
     from seeknal.state.transaction_block import TransactionBlock
@@ -136,7 +136,7 @@ class RecordStore(StateBackend, RecordReader):
         """
         raise no_claims(self)
 
-    def snapshot(self) -> AbstractContextManager[Reading | None]:
+    def snapshot(self) -> AbstractContextManager[LoggedReading | None]:
         """Hold the whole store as of one instant for a block, keeping no writer waiting; its records are read there.
 
         It is ``None`` for a store that can only be read as it changes. One thread at a time reads of it, and not for

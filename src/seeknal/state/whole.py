@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, TypeAlias
 
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch
 
 Record: TypeAlias = RunState | NodeState | CompletedInterval | PartitionState
@@ -28,6 +28,13 @@ class Reading(Protocol):
 
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node, sorted by the bytes of their keys."""
+
+
+class LoggedReading(Reading, Protocol):
+    """What is read of a whole store, with what was done to it."""
+
+    def scan_log(self) -> Iterator[LoggedChange]:
+        """Yield the change log in the order of time; asked for only where the store keeps one."""
 
 
 class SideStore(Protocol):

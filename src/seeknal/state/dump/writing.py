@@ -28,7 +28,7 @@ from seeknal.state.dump.packing import packing
 from seeknal.state.file import durable
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import records
-from seeknal.state.whole import Reading
+from seeknal.state.whole import LoggedReading
 
 ATTEMPTS = 5
 """How often a file is written while the store changes, before that is told."""
@@ -130,24 +130,24 @@ def export_to_stream(source: RecordStateBackend, sink: BinaryIO, *, on_progress:
     return _report(header, trailer)
 
 
-def _surveyed(source: RecordStateBackend, reading: Reading, on_progress: Progress) -> Tally:
+def _surveyed(source: RecordStateBackend, reading: LoggedReading, on_progress: Progress) -> Tally:
     """Count and digest what a store holds."""
     tally = Tally()
     for record in records(reading):
         tally.line_of(record)
         if tally.records % STEP_RECORDS == 0:
             on_progress("counting", tally.records, 0)
-    tally.counts.changes = sum(1 for _ in _log_of(source))
+    tally.counts.changes = sum(1 for _ in _log_of(source, reading))
     return tally
 
 
-def _log_of(source: RecordStateBackend) -> Iterator[LoggedChange]:
-    """Return the change log of a store, as it is now; entries are only ever added. Empty where none is kept."""
-    return source.scan_log() if source.keeps_log else iter(())
+def _log_of(source: RecordStateBackend, reading: LoggedReading) -> Iterator[LoggedChange]:
+    """Return the change log of a store, of the same instant as its records. Empty where none is kept."""
+    return reading.scan_log() if source.keeps_log else iter(())
 
 
 def _written(
-    source: RecordStateBackend, reading: Reading, sink: BinaryIO, expected: Tally, on_progress: Progress
+    source: RecordStateBackend, reading: LoggedReading, sink: BinaryIO, expected: Tally, on_progress: Progress
 ) -> tuple[Header, Tally]:
     """Write everything but the trailer; return what was written."""
     info = source.read_store()
@@ -170,7 +170,7 @@ def _written(
         sink.write(line)
         if tally.records % STEP_RECORDS == 0:
             on_progress("exporting", tally.records, max(total, tally.records))
-    for change in _log_of(source):
+    for change in _log_of(source, reading):
         line = tally.line_of_change(change)
         tally.add_line(line)
         sink.write(line)

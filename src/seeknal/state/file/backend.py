@@ -47,7 +47,7 @@ from seeknal.state.lease import Lease, LockKey
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.record_store import DEFAULT_BUSY_TIMEOUT_MS
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, check_successor, is_being_filled, is_being_restored
-from seeknal.state.whole import Reading, SideStore
+from seeknal.state.whole import LoggedReading, SideStore
 
 CHECKPOINT_BYTES = 1 << 20
 
@@ -181,7 +181,7 @@ class FileStateBackend(RecordStateBackend):
 
     # ---- reading ----
 
-    def snapshot(self) -> AbstractContextManager[Reading]:
+    def snapshot(self) -> AbstractContextManager[LoggedReading]:
         """Read through links to the files."""
         return frozen(self._store, self.clock)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from seeknal.clock import Clock
 from seeknal.errors import CorruptStateError
 from seeknal.model.codec import decode, encode
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch, Changes, IntervalCompleted, PartitionCompleted
 from seeknal.state.file import durable
 from seeknal.state.file.checkpoint import FileImage, left_copies, write_index
@@ -29,7 +29,7 @@ from seeknal.state.file.journal import encode_frame, frames
 from seeknal.state.file.layout import Layout
 from seeknal.state.file.snapshot import snapshot
 from seeknal.state.file.store import FileStore
-from seeknal.state.whole import Reading, Record, SideStore
+from seeknal.state.whole import LoggedReading, Record, SideStore
 
 COPY_BYTES = 1 << 20
 
@@ -38,7 +38,7 @@ LOOK_MS = 1000
 
 
 @contextmanager
-def frozen(store: FileStore, clock: Clock) -> Iterator[Reading]:
+def frozen(store: FileStore, clock: Clock) -> Iterator[LoggedReading]:
     """Yield what the store holds now; its writers wait for as long as it takes to link its files.
 
     Raises:
@@ -119,6 +119,10 @@ class _Frozen:
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node."""
         return self._image.partitions_of(node_id)
+
+    def scan_log(self) -> Iterator[LoggedChange]:
+        """Yield the change log in the order of time."""
+        yield from self._image.read_log("", len(self._image.log()))
 
 
 @contextmanager

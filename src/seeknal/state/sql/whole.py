@@ -16,8 +16,9 @@ from sqlalchemy import Connection, bindparam, exists, literal_column, select, te
 
 from seeknal.clock import Clock
 from seeknal.errors import AccessDeniedError, StateBackendError
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.batch import Batch
+from seeknal.state.change_log import PAGE_CHANGES
 from seeknal.state.lease import held
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.sql import change_log, intervals, leases, nodes, receipts, runs, schema, store
@@ -26,7 +27,7 @@ from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.sequences import SPAN
 from seeknal.state.sql.statements import Session, Statement, Step, Target, statement_of, target_of
-from seeknal.state.whole import Reading, Record, SideStore, records
+from seeknal.state.whole import LoggedReading, Record, SideStore, records
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class WholeDatabase(RecordStateBackend):
         raise NotImplementedError
 
     @contextmanager
-    def snapshot(self) -> Iterator[Reading]:
+    def snapshot(self) -> Iterator[LoggedReading]:
         """Read in one transaction, on a connection of its own."""
         database = self._open
         with database.unforked():
@@ -153,6 +154,13 @@ class _Frozen:
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node."""
         return self._read(lambda session: intervals.read_partitions(session, node_id))
+
+    def scan_log(self) -> Iterator[LoggedChange]:
+        """Yield the change log in the order of time, a page at a time."""
+        after = ""
+        while page := self._read(lambda session, after=after: change_log.read_log(session, after, PAGE_CHANGES)):  # type: ignore[misc]
+            yield from page
+            after = page[-1].change_id
 
 
 class _Side:
