@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.cli.older import make_older, schemas
 
 from seeknal.cli.app import main
 from seeknal.errors import BackendUnavailableError
@@ -198,6 +199,26 @@ def test_an_archive_holds_what_went_and_can_be_brought_into_an_empty_store(proje
             run_id: (copy.get_run(run_id), copy.get_all_node_states(run_id)) for run_id in copy.list_runs()
         } == before
         assert copy.read_store().store_id != store.read_store().store_id
+
+
+def test_a_preview_makes_no_store(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeknal_project.yml").write_text("name: p\n")
+    for backend in ("file", "database"):
+        assert main(["state", "cleanup", "--days", "30", "--dry-run", "--backend", backend]) == 1
+        assert "there is no state in" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["seeknal_project.yml"]
+
+
+def test_a_preview_does_not_bring_an_older_store_up_to_date(project, capsys) -> None:
+    make_older(project)
+    assert main(["state", "cleanup", "--days", "30", "--dry-run"]) == 1
+    error, hint = capsys.readouterr().err.splitlines()
+    assert "has schema 1" in error
+    assert "`seeknal state list`" in hint
+    assert set(schemas(project)) == {1}
+    assert main(["state", "list", "--quiet"]) == 0
+    assert main(["state", "cleanup", "--days", "30", "--dry-run"]) == 0
 
 
 def test_an_archive_is_not_written_to_the_standard_stream(project, capsys) -> None:

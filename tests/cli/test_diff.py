@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.cli.older import make_older, schemas
 
 from seeknal.cli.app import main
 from seeknal.state.backend import create_state_backend, open_state_backend
@@ -51,6 +52,14 @@ def test_every_name_of_a_store(two, a, b, capsys):
     assert main(["state", "diff", a, b]) == 0
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "they hold the same\n")
+
+
+@pytest.mark.parametrize("name", ["target", "s.db", "."])
+def test_a_store_of_an_older_program_is_refused_and_not_brought_up_to_date(two, name, capsys):
+    make_older(two)
+    assert main(["state", "diff", name, name]) == 1
+    assert "has schema 1" in capsys.readouterr().err
+    assert schemas(two) == [1, 1]
 
 
 def test_a_server(two, server_store, capsys):

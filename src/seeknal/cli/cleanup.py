@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ import typer
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.progress import progress
+from seeknal.cli.stores import unchanged
 from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def cleanup(
     Needed are pinned runs, those whose lock is held, and the newest success of each node. --days, --keep-last or both
     say which others go. On a terminal it shows what would go and asks; elsewhere it does not ask.
     """
+    from seeknal.state.settings import load_settings
+
     if days is None and keep_last is None:
         raise ConfigurationError(
             "nothing says which runs may go",
@@ -64,7 +67,11 @@ def cleanup(
     rules: dict[str, Any] = {"older_than": timedelta(days=days or 0), "keep_last": keep_last or 0, "status": status}
     budget = None if max_seconds is None else timedelta(seconds=max_seconds)
     exported: ExportReport | None = None
-    with opened(project_path, backend, database_url) as store:
+    with ExitStack() as stack:
+        if dry_run:
+            store = unchanged(stack, load_settings(project_path, backend=backend, database_url=database_url))
+        else:
+            store = stack.enter_context(opened(project_path, backend, database_url))
         if is_asked or dry_run:
             with progress(printer, "") as tell:
                 report = store.cleanup(**rules, dry_run=True, budget=budget if dry_run else None, on_progress=tell)

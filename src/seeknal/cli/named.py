@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seeknal.cli.stores import can_tell, check_unchanged
 from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from seeknal.state.contract import StateBackend
-    from seeknal.state.record_store import RecordStore
     from seeknal.state.whole import Record
 
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -29,6 +29,7 @@ def records_named(name: str, options: dict[str, Any]) -> Iterator[Iterator[Recor
 
     Raises:
         ConfigurationError: It means nothing, or nothing that takes these options.
+        SchemaVersionError: It is a store that opening it would bring up to date.
         CorruptStateError: It is damaged.
         SeeknalError: As the opening of a store, or the reading of an export.
     """
@@ -89,16 +90,11 @@ def _records_of_store(name: str, options: dict[str, Any]) -> Iterator[Iterator[R
 
     with _created(name, options) as store:
         # To open a store that is not there would make it; a backend that cannot tell whether it is there is opened.
-        if isinstance(store, RecordStore) and _can_peek(type(store)) and store.peek_store() is None:
+        if isinstance(store, RecordStore) and can_tell(store) and store.peek_store() is None:
             raise ConfigurationError(f"there is no store at {redact(name)}", hint=HINT)
+        check_unchanged(store, redact(name))
         store.initialize()
         yield ordered(store)
-
-
-def _can_peek(kind: type[RecordStore]) -> bool:
-    from seeknal.state.record_store import RecordStore
-
-    return kind.peek_store is not RecordStore.peek_store
 
 
 def _created(name: str, options: dict[str, Any]) -> StateBackend:
