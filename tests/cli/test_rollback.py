@@ -156,6 +156,21 @@ def test_a_migration_killed_before_the_project_changed_leaves_one_store_that_tak
     assert find_record(project) is None
 
 
+def test_a_copy_that_cannot_be_opened_is_ended_once_it_can(project, monkeypatch, capsys):
+    kill(monkeypatch, project, "seeknal.cli.migrate._point_project_at", TO_DATABASE)
+    copy = project / "target" / "state.db"
+    whole = copy.read_bytes()
+    copy.write_bytes(b"garbage" * 1000)
+    assert main(BACK) == 0
+    assert "may still take writes, too: run this again" in capsys.readouterr().err
+    copy.write_bytes(whole)
+    assert main(BACK) == 0
+    with open_state_backend(backend="database") as store, pytest.raises(SupersededError):
+        store.create_run("refused")
+    with open_state_backend() as store:
+        store.create_run("goes on")
+
+
 def test_an_old_store_that_is_half_a_copy_is_not_gone_back_to(project, capsys):
     assert main(TO_DATABASE) == 0
     with open_state_backend(backend="file") as store:

@@ -45,6 +45,7 @@ def rollback(
     The old store takes writes again, the new one refuses them, and the project file says what it said before. A
     migration that was killed is undone in the same way. With --discard, the new store may be gone.
     """
+    from seeknal.state.migration.moving import wait_for_dead_move
     from seeknal.state.migration.record import former_settings, read_record, target_settings
     from seeknal.state.settings import load_settings
 
@@ -77,6 +78,7 @@ def rollback(
                 problem = found
             if ours is not None and _is_open_copy(ours, theirs, record):
                 # Killed between the switch of the stores and that of the project file, there or back.
+                wait_for_dead_move(theirs)
                 _go_back(printer, new, ours, old, theirs, record, dry_run=dry_run, discard=discard)
             else:
                 _undo_unfinished(printer, ours, problem, theirs, old, record, dry_run=dry_run)
@@ -168,7 +170,8 @@ def _undo_unfinished(
         wait_for_dead_move(ours)
         mark = ours.read_store().superseded_by
     is_torn = mark is not None and mark.startswith(filling_mark(old.where, ""))
-    is_left = record.is_merge and problem is not None
+    is_switched = info is not None and info.superseded_by == record.to
+    is_left = problem is not None and (record.is_merge or is_switched)
     if not dry_run:
         if isinstance(theirs, RecordStateBackend) and info is not None:
             if is_torn and isinstance(ours, RecordStateBackend):
@@ -181,7 +184,8 @@ def _undo_unfinished(
     if problem is not None:
         printer.note(f"{record.to} cannot be opened: {problem}")
     if is_left:
-        printer.note(f"{record.to} may still refuse writes: run this again once it can be reached")
+        state = "refuse writes" if record.is_merge else "take writes, too"
+        printer.note(f"{record.to} may still {state}: run this again once it can be reached")
     elif is_torn:
         printer.note(f"the runs that were merged are taken out of {record.to}, which takes writes again")
     elif not dry_run and record.digest is None and not record.is_merge:
