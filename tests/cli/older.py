@@ -22,8 +22,8 @@ def make_older(folder: Path) -> None:
     for path in databases_of(folder):
         make_version_1(path)
     if (folder / "target" / "run_state").exists():
-        shutil.rmtree(folder / "target")
-        shutil.copytree(FORMAT_1, folder / "target")
+        shutil.rmtree(folder / "target" / "run_state")
+        shutil.copytree(FORMAT_1, folder / "target", dirs_exist_ok=True)
 
 
 def schemas(folder: Path) -> list[int]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.cli.older import make_older, schemas
 
 from seeknal.cli.app import main
 from seeknal.state.backend import open_state_backend
@@ -110,6 +111,18 @@ def test_a_preview_makes_no_store(project, capsys):
     assert main(["state", "import", "d.jsonl", "-p", "base"]) == 0
     assert main(["state", "import", "d.jsonl", "--dry-run", "-p", "base"]) == 0
     assert "present       2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backend", ["file", "database"])
+def test_a_preview_does_not_bring_an_older_store_up_to_date_and_says_so(project, capsys, backend):
+    assert main(["state", "export", "e.jsonl"]) == 0
+    with open_state_backend(backend=backend) as store:
+        store.list_runs()
+    make_older(project)
+    capsys.readouterr()
+    assert main(["state", "import", "e.jsonl", "--dry-run", "--backend", backend]) == 0
+    assert "is 1: an import would bring it up to date first" in capsys.readouterr().err
+    assert set(schemas(project)) == {1}
 
 
 def test_a_damaged_file_makes_no_store(project, capsys):

@@ -13,7 +13,7 @@ from seeknal.cli import published
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.progress import progress
-from seeknal.cli.stores import looked_at, standing
+from seeknal.cli.stores import looked_at, older_schema, standing
 
 if TYPE_CHECKING:
     from seeknal.state.dump.importing import ImportPlan
@@ -103,6 +103,11 @@ def import_state(
                 plan = plan_import(dump, store, on_progress=tell)
             else:  # opening the store would make it: not for an export that is damaged
                 plan = plan_import(dump, None, on_progress=tell)
+                if dry_run and (older := older_schema(settings)):
+                    printer.note(
+                        f"the schema of {settings.where} is {older}: an import would bring it up to date first; "
+                        "what it holds was not looked at"
+                    )
                 if not dry_run:
                     store = record_store(stack.enter_context(open_settings(settings)))
                     if next(records(store), None) is not None:
