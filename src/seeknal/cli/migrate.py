@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from seeknal.state.settings import StateSettings
 
 DryRun = Annotated[bool, typer.Option("--dry-run/--no-dry-run", help="Only show what would happen, or do it.")]
-TO_ENVIRONMENT = "${SEEKNAL_DATABASE_URL}"
 
 
 def migrate_state(
@@ -46,7 +45,7 @@ def migrate_state(
     too, and it is said what to take care of.
     """
     from seeknal.state.migration.planning import check_source
-    from seeknal.state.migration.record import begun, digest_left, find_record, finish, record_of
+    from seeknal.state.migration.record import TO_ENVIRONMENT, begun, digest_left, find_record, finish, record_of
     from seeknal.state.record_backend import RecordStateBackend
     from seeknal.state.settings import load_settings, open_settings, read_project
 
@@ -278,6 +277,7 @@ def _point_project_at(
     target: StateSettings, url: str | None, options: Mapping[str, Any], before: dict[str, Any]
 ) -> None:
     """Write the new store into the project file, its variables by their names, but no secret."""
+    from seeknal.state.migration.record import TO_ENVIRONMENT
     from seeknal.state.settings import edit_project
     from seeknal.state.url import has_secret
 
