@@ -287,6 +287,30 @@ def test_a_damaged_store_is_moved_aside_as_it_is_told_and_comes_back(project, ca
     assert digest() == before
 
 
+def test_a_database_with_damaged_pages_is_restored_beside_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeknal_project.yml").write_text("name: p\nstate_backend: database\n")
+    with open_state_backend() as store:
+        for number in range(20):
+            store.create_run(f"r{number}")
+            with store.transaction():
+                for node in range(40):
+                    store.set_node_state(f"r{number}", f"n{node}", metadata={"long": "x" * 50})
+    before = digest()
+    told(capsys, "state", "backup")
+    path = tmp_path / "target" / "state.db"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 3] + b"\xa5" * 81920 + content[len(content) // 3 + 81920 :])
+    assert told(capsys, "state", "restore", "latest")["present"] is None
+    for more in ([], ["--no-backup"]):
+        assert main(["state", "restore", "latest", "--no-dry-run", *more]) == 5
+        assert f"{path}, {path}-wal and {path}-shm out of the way" in capsys.readouterr().err
+    for left in (tmp_path / "target").glob("state.db*"):
+        left.rename(tmp_path / left.name)
+    told(capsys, "state", "restore", "latest", "--no-dry-run")
+    assert digest() == before
+
+
 def test_a_directory_that_cannot_be_made_is_told_in_two_lines(project, capsys):
     (project / "file").write_text("")
     assert main(["state", "backup", "--to", "file/b"]) == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,11 +175,8 @@ def restore(
                 plan = plan_restore(there, found, is_forced=force, problem=problem, on_progress=tell)
             _show_plan(printer, settings, plan, advice)
             return
-        try:
-            store = record_store(stack.enter_context(open_settings(settings)))
-        except CorruptStateError as error:
-            hint = f"Move {_files_of(settings)} out of the way, and run this again."
-            raise CorruptStateError(str(error), hint=hint, location=error.location, offset=error.offset) from error
+        stack.enter_context(_saying_what_to_move(settings, where))
+        store = record_store(stack.enter_context(open_settings(settings)))
         found = find(where, name, None if force else _identity(store))
         undo_in = None if no_backup else where
         with progress(printer) as tell:
@@ -221,6 +219,21 @@ def _identity(store: RecordStateBackend | None) -> str | None:
     from seeknal.state.backup.restoring import is_empty
 
     return None if store is None or is_empty(store) else store.read_store().store_id
+
+
+@contextmanager
+def _saying_what_to_move(settings: StateSettings, backups: Path) -> Iterator[None]:
+    """Let the error of a damaged store, and not that of a damaged backup, name what stands in the way of a restore."""
+    from seeknal.errors import CorruptStateError
+
+    try:
+        yield
+    except CorruptStateError as error:
+        if Path(error.location).is_relative_to(backups):
+            raise
+        way = "Restore with --no-backup, or move" if "--no-backup" in error.hint else "Move"
+        hint = f"{way} {_files_of(settings)} out of the way, and run this again."
+        raise CorruptStateError(str(error), hint=hint, location=error.location, offset=error.offset) from error
 
 
 def _files_of(settings: StateSettings) -> str:
