@@ -130,7 +130,7 @@ def import_planned(
         TransferError: Somebody wrote to the target meanwhile. It is as it was found.
         StateBackendError: As `RecordStateBackend.commit`. It is as it was found.
     """
-    with claimed(target) as lease:
+    with _claimed(target) as lease:
         there = sum(1 for _ in islice(_present(target, plan.header, lease), plan.present + 1))
         if there != plan.present:
             raise TransferError(
@@ -141,7 +141,7 @@ def import_planned(
 
 
 @contextmanager
-def claimed(store: RecordStateBackend) -> Iterator[Lease]:
+def _claimed(store: RecordStateBackend) -> Iterator[Lease]:
     """Hold the lease of a move for a block.
 
     Raises:
