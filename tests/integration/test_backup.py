@@ -204,6 +204,7 @@ def test_who_writes_while_a_restore_backs_up_what_it_replaces_is_told_to_wait(pl
 
     def back_up_late(*given, **options_given):
         undo = back_up(*given, **options_given)
+        assert [lock.run_id for lock in store.list_locks()] == ["seeknal move, import or restore"]
         with create_state_backend(kind, **options) as other:
             other.initialize()
             with pytest.raises(MoveInProgressError, match=f"being restored from backup {made.name}"):

@@ -36,6 +36,7 @@ from seeknal.state.dump.importing import import_dump, import_planned, plan_impor
 from seeknal.state.dump.reading import Dump, dump_file, dump_stream
 from seeknal.state.dump.writing import ATTEMPTS, export_to_file, export_to_stream
 from seeknal.state.memory import MemoryStateBackend
+from seeknal.state.migration.ends import KEY
 from seeknal.state.transfer import digest_of, records
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "reference" / "export.schema.json").read_text())
@@ -613,7 +614,7 @@ def test_an_import_whose_lease_was_lost_takes_nothing_out_of_the_one_that_goes_o
     def wake_late(stage, done, total):
         if stage == "importing" and not is_late:
             is_late.append(True)
-            target.break_lock("seeknal migrate-state", reason="its process seemed to be gone")
+            target.break_lock(KEY, reason="its process seemed to be gone")
             import_dump(of(content), target)
 
     with pytest.raises(TransferError, match="no longer held"):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 
-KEY = "seeknal migrate-state"
-"""The key of the lease of a move, in the place of a run id."""
+KEY = "seeknal move, import or restore"
+"""The key of the lease of whatever fills a store as a whole, in the place of a run id; it shows in `state locks`."""
 
 
 class Leaving:
