@@ -221,6 +221,23 @@ def test_a_restore_that_was_killed_keeps_writers_away_until_any_other_one_takes_
         assert digest_of(store) == new
 
 
+def restore_until_swapped(place, directory, name):
+    with opened(place) as store:
+        store.add_to_log = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # the first thing after the swap
+        restore(store, find(directory, name), kind="any", undo_in=directory)
+
+
+def test_a_restore_that_was_killed_right_after_the_swap_is_in_the_log_and_lets_everybody_write(place, tmp_path):
+    made, old, _ = filled(place, tmp_path / "b")
+    assert ended(restore_until_swapped, place, tmp_path / "b", made.name)
+    [undo] = [each.name for each in generations(tmp_path / "b") if each.name != made.name]
+    with opened(place) as store:
+        assert digest_of(store) == old
+        [entry] = [each for each in store.list_changes() if each.action == "restore"]
+        assert entry.detail == {"backup": made.name, "undo": undo}
+        commit_number(store, 100)
+
+
 def sides_of(store, folder):
     """Return what stands beside the content of a store, as long as a restore goes on."""
     if isinstance(store, FileStateBackend):

@@ -145,8 +145,8 @@ def restore(
 ) -> None:
     """Replace the state by a backup, in one step. A preview by default.
 
-    What is there now is backed up before. Others see the old state or the new one, and whoever changes what they have
-    read before is refused. After a kill, run the same again.
+    What is there now is backed up before; while that goes on, writers are told to wait. Others see the old state or the
+    new one, and whoever changes what they have read before is refused. After a kill, run the same again.
     """
     from seeknal.errors import CorruptStateError
     from seeknal.state.backup.generations import find
