@@ -202,6 +202,11 @@ def test_backups_of_other_stores_are_not_passed_off_as_none(project, made, capsy
     told_off = capsys.readouterr().err
     assert f"1 of others, the newest {made.name}" in told_off
     assert "--force" in told_off
+    own = told(capsys, "state", "backup")["name"]
+    told(capsys, "state", "restore", own, "--no-dry-run")
+    shutil.rmtree(project / "target" / "backups" / own)
+    assert main(["state", "restore", "latest"]) == 1
+    assert "but those that undo a restore" in capsys.readouterr().err
 
 
 def test_keep_never_removes_the_backup_that_was_just_made_whatever_the_clock_says(project, capsys):

@@ -158,13 +158,15 @@ def _latest(directory: Path, there: list[Generation], store_id: str | None) -> G
             read_manifest(each.path)
     if found is not None:
         return found
-    if there:
+    others = [each for each in there if each.manifest is not None and each.manifest.store_id != store_id]
+    if others and store_id is not None:
+        newest = others[0].name
         raise NotFoundError(
-            f"there is no backup of this store in {directory}, but {len(there)} of others, the newest {there[0].name}",
+            f"there is no backup of this store in {directory}, but {len(others)} of others, the newest {newest}",
             hint="Restore one of another store by its name, with --force; `seeknal state backups` lists them.",
         )
     raise NotFoundError(
-        f"there is no backup in {directory}",
+        f"there is no backup in {directory}" + (" but those that undo a restore" if there else ""),
         hint="List what there is with `seeknal state backups`, or name another directory with --from.",
     )
 
