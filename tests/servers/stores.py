@@ -176,7 +176,10 @@ class LibsqlServer(Server):
             self.run("PRAGMA foreign_keys = off", *(f"DROP TABLE IF EXISTS {name}" for name in tables))
 
     def _all_tables(self) -> list[str]:
-        return [name for (name,) in self.run("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return [
+            name
+            for (name,) in self.run("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        ]
 
 
 def _plain(value: dict[str, Any]) -> object:
