@@ -63,7 +63,10 @@ CHILD = sa.Table(
 def make_engine(private_sqld: Sqld) -> Iterator[Callable[..., sa.Engine]]:
     with closing(dbapi.connect(endpoint(private_sqld.url))) as connection:
         connection.run("PRAGMA foreign_keys = OFF")
-        for kind, name in connection.run("SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view')").rows:
+        made_by_others = (
+            "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
+        )
+        for kind, name in connection.run(made_by_others).rows:
             connection.run(f'DROP {kind} "{name}"')
     made: list[sa.Engine] = []
 
