@@ -66,7 +66,7 @@ def make_engine(private_sqld: Sqld) -> Iterator[Callable[..., sa.Engine]]:
         made_by_others = (
             "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
         )
-        for kind, name in connection.run(made_by_others).rows:
+        for kind, name in connection.run(others).rows:
             connection.run(f'DROP {kind} "{name}"')
     made: list[sa.Engine] = []
 
