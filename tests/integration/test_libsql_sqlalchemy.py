@@ -63,7 +63,7 @@ CHILD = sa.Table(
 def make_engine(private_sqld: Sqld) -> Iterator[Callable[..., sa.Engine]]:
     with closing(dbapi.connect(endpoint(private_sqld.url))) as connection:
         connection.run("PRAGMA foreign_keys = OFF")
-        made_by_others = (
+        others = (
             "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
         )
         for kind, name in connection.run(others).rows:
