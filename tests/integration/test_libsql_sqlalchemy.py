@@ -63,9 +63,7 @@ CHILD = sa.Table(
 def make_engine(private_sqld: Sqld) -> Iterator[Callable[..., sa.Engine]]:
     with closing(dbapi.connect(endpoint(private_sqld.url))) as connection:
         connection.run("PRAGMA foreign_keys = OFF")
-        others = (
-            "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
-        )
+        others = "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
         for kind, name in connection.run(others).rows:
             connection.run(f'DROP {kind} "{name}"')
     made: list[sa.Engine] = []
