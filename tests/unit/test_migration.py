@@ -299,6 +299,7 @@ def test_the_log_and_the_tokens_of_locks_go_along_and_come_back(source, target):
         assert next_one.token == lease.token + 1
     swap_back(target, source, new_where="there", old_where="here", on_switch=lambda: None)
     assert [change.action for change in source.list_changes()] == ["unlock", "migrate", "rollback"]
+    assert [change.reason for change in source.list_changes()][1:] == ["from here to there", "from there to here"]
     with source.lock("a", "n1") as last:
         assert last.token == next_one.token + 1
 

@@ -81,7 +81,8 @@ def swap_back(
             undo.callback(old.write_successor, info.store_id, info.superseded_by)
             old.write_successor(info.store_id, None, expected=info.superseded_by)
             if keeps_log(old):
-                old.log_change("rollback", detail={"from": new_where, "to": old_where})
+                detail = {"from": new_where, "to": old_where}
+                old.log_change("rollback", reason=f"from {new_where} to {old_where}", detail=detail)
         on_switch()
         undo.pop_all()
 

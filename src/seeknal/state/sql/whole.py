@@ -6,6 +6,7 @@ then one transaction lets all writers finish, deletes, and copies on the server 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol, TypeVar
@@ -47,8 +48,9 @@ class WholeDatabase(RecordStateBackend):
     _database: Database
 
     @property
+    @abstractmethod
     def _open(self) -> Database:
-        raise NotImplementedError
+        """The database, once `initialize` has made it ready."""
 
     @contextmanager
     def snapshot(self) -> Iterator[LoggedReading]:
