@@ -6,12 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seeknal.cli.times import local
-from seeknal.errors import ConfigurationError
+from seeknal.errors import ConfigurationError, InvalidFieldError
 
 if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
     from seeknal.model.intervals import Interval
 
 STREAM = Path("-")
@@ -43,27 +40,24 @@ def keys_of_file(path: Path) -> list[str]:
     return list(dict.fromkeys(check_id(key, f"line {number} of {name}") for number, key in numbered if key))
 
 
-def keys_of_ticks(span: Interval, schedule: str, timezone: str | None, form: str, zone: ZoneInfo) -> list[str]:
+def keys_of_span(span: Interval, schedule: str, timezone: str | None, form: str) -> list[str]:
     """Return the beginnings of the whole ticks within a span, as text of the time zone, each once, in order.
 
     Args:
         span: What is looked at.
         schedule: Five cron fields, or a shorthand.
-        timezone: Of the schedule; UTC when ``None``.
-        form: As for ``strftime``.
-        zone: The same time zone.
+        timezone: Of the schedule and of the keys; UTC when ``None``.
+        form: As for `seeknal.model.time_format.time_format`.
 
     Raises:
         ConfigurationError: The form cannot be used.
         IntervalError: As `as_schedule` and `missing_ticks`.
-        InvalidIdError: What comes out is no key.
     """
-    from seeknal.model.ids import check_id
     from seeknal.model.schedule import as_schedule, missing_ticks
+    from seeknal.model.time_partitions import keys_of_ticks
 
+    ticks = missing_ticks([], span.start, span.end, as_schedule(schedule, timezone))
     try:
-        ticks = missing_ticks([], span.start, span.end, as_schedule(schedule, timezone))
-        texts = dict.fromkeys(local(tick.start, zone).strftime(form) for tick in ticks)
-    except UnicodeError as error:
-        raise ConfigurationError(f"--format {form!a} cannot be used", hint="Write it like %Y-%m-%d.") from error
-    return [check_id(text, "a key of --format") for text in texts]
+        return list(dict.fromkeys(keys_of_ticks(ticks, form, timezone)))
+    except InvalidFieldError as error:
+        raise ConfigurationError(f"--{error}", hint=error.hint) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, note_no_log, run_by_hand
-from seeknal.cli.expected import keys_of_file, keys_of_ticks
+from seeknal.cli.expected import keys_of_file, keys_of_span
 from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
@@ -109,7 +109,7 @@ def pending(
     wanted = [] if expected is None else keys_of_file(expected)
     if start is not None:
         span = as_span(start, "now" if end is None else end, zone)
-        wanted += keys_of_ticks(span, schedule or "@daily", timezone, "%Y-%m-%d" if form is None else form, zone)
+        wanted += keys_of_span(span, schedule or "@daily", timezone, "%Y-%m-%d" if form is None else form)
     with opened(project_path, backend, database_url) as store:
         done = {each.partition for each in store.list_partitions(node)}
     keys = list(dict.fromkeys(wanted))
