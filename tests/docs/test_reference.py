@@ -9,7 +9,7 @@ from pathlib import Path
 import typer.main
 
 from seeknal import errors
-from seeknal.model import intervals, pending, schedule
+from seeknal.model import intervals, partitions, pending, schedule, time_format
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.backend import StateBackend
 from seeknal.state.contract import StateBackend as Contract
@@ -52,6 +52,17 @@ def test_every_function_of_the_interval_library_is_in_its_page() -> None:
     assert [name for name in schedule.SHORTHANDS if f"`{name}`" not in page] == []
     asked = inspect.signature(pending.pending_intervals).parameters.keys() - {"completed", "schedule"}
     assert [name for name in asked if f"`{name}`" not in page] == []
+
+
+def test_everything_about_definitions_of_partitions_is_in_their_page() -> None:
+    page = (REFERENCE / "partitions.md").read_text()
+    names = set(partitions.__all__)
+    for kind in (partitions.StaticPartitions, partitions.TimePartitions, partitions.PartitionGrid):
+        names |= {*kind.__struct_fields__, *(name for name in vars(kind) if name[0] != "_")}
+    assert len(names) > 15
+    assert sorted(name for name in names if not re.search(rf"\b{name}\b", page)) == []
+    directives = [f"%{letter}" for letter in (*time_format.NUMBERS, *time_format.NAMES, "z", ":z", "%")]
+    assert [each for each in [*directives, *time_format.ALIASES] if f"`{each}`" not in page] == []
 
 
 def test_number_of_abstract_methods_is_as_written() -> None:
