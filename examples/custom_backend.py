@@ -20,6 +20,7 @@ from msgspec.structs import replace as changed
 from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, InvalidFieldError, TransactionError
 from seeknal.model.changes import (
+    check_limit,
     check_unwritten,
     check_version,
     missing_run,
@@ -40,7 +41,7 @@ from seeknal.state.grants import granted, renewed
 from seeknal.state.image import LockEntry
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey, held, lost, new_owner
 from seeknal.state.transaction import BegunTransaction, Transaction, backoff, ended
-from seeknal.state.unit import change_intervals
+from seeknal.state.work import change_intervals
 
 MOST_MS = 366 * 24 * 3600 * 1000
 
@@ -269,7 +270,7 @@ class CustomBackend(StateBackend):
     def get_completed_intervals(self, node_id: str) -> list[CompletedInterval]:
         return list(self._records().intervals.get(check_id(node_id, "node_id"), ()))
 
-    def restate_intervals(self, node_id: str, start: datetime, end: datetime) -> None:
+    def restate_intervals(self, node_id: str, start: datetime, end: datetime, *, reason: str | None = None) -> None:
         span = as_interval(start, end)
         change = IntervalRestated(check_id(node_id, "node_id"), span.start, span.end)
         with self._writing() as records:
@@ -292,17 +293,26 @@ class CustomBackend(StateBackend):
             records.partitions[node_id, partition] = state
             return _out(state)
 
-    def list_partitions(self, node_id: str) -> list[PartitionState]:
+    def list_partitions(
+        self, node_id: str, *, after: str | None = None, limit: int | None = None, descending: bool = False
+    ) -> list[PartitionState]:
         check_id(node_id, "node_id")
-        found = [state for state in list(self._records().partitions.values()) if state.node_id == node_id]
-        return [_out(state) for state in sorted(found, key=lambda state: state.partition.encode())]
+        check_limit(limit)
+        found = {
+            state.partition: state for state in list(self._records().partitions.values()) if state.node_id == node_id
+        }
+        keys = sorted(found, reverse=descending)  # a text sorts like its bytes in UTF-8
+        if after is not None:
+            check_id(after, "after")
+            keys = [key for key in keys if (key < after if descending else key > after)]
+        return [_out(found[key]) for key in keys[:limit]]
 
     def list_worked_nodes(self) -> list[str]:
         records = self._records()
         worked = {node_id for node_id, spans in list(records.intervals.items()) if spans}
         return sorted(worked | {node_id for node_id, _ in list(records.partitions)}, key=str.encode)
 
-    def restate_partition(self, node_id: str, partition: str) -> bool:
+    def restate_partition(self, node_id: str, partition: str, *, reason: str | None = None) -> bool:
         key = check_id(node_id, "node_id"), check_id(partition, "partition")
         with self._writing() as records:
             return records.partitions.pop(key, None) is not None

@@ -26,7 +26,7 @@ from seeknal.state.checks import merging
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.settings import load_settings
 from seeknal.state.sql import health, schema
-from seeknal.state.unit import change_intervals
+from seeknal.state.work import change_intervals
 
 NAMES = ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL", "TURSO_AUTH_TOKEN")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from seeknal.model.intervals import Interval, covers, gaps, intersect, subtract, union
 from seeknal.model.records import CompletedInterval
 from seeknal.state.batch import IntervalCompleted, IntervalRestated
-from seeknal.state.unit import change_intervals
+from seeknal.state.work import change_intervals
 
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
 LAST = 40

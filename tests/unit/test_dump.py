@@ -56,8 +56,13 @@ def fill(store):
     store.add_completed_interval("b", "n1", day(1), day(2))
     store.add_completed_interval("b", "n1", day(7), day(8))
     store.add_completed_interval("a", "é", day(4), day(5) + timedelta(microseconds=1))
+    store.add_completed_interval("a", "é", day(9), day(12))
+    store.add_completed_interval("b", "é", day(12), day(13))
+    store.add_completed_interval("a", "é", day(13), day(14))
     store.add_completed_partition("a", "n1", "p", row_count=1, metadata={"m": {}})
     store.add_completed_partition("a", "n1", "P")
+    store.expect_partitions("n1", ["p", "q"])
+    store.expect_partitions("n4", ["x"])
     store.update_run("a", status="success")
     store.create_run("gone")
     store.add_completed_interval("gone", "n3", day(1), day(3))
@@ -122,8 +127,10 @@ def resealed(lines):
 def test_everything_arrives_and_gives_the_same_bytes_again(source, target, rows):
     content = exported(source)
     report = import_dump(of(content), target, batch_rows=rows)
-    assert report.counts == ExportCounts(runs=4, node_states=16, intervals=4, partitions=2, changes=2)
-    assert report.written == 26
+    assert report.counts == ExportCounts(
+        runs=4, node_states=16, intervals=5, partitions=2, provenance=1, expected=3, changes=2
+    )
+    assert report.written == 31
     assert digest_of(target) == digest_of(source) == report.state_sha256
     assert target.read_store().store_id == source.read_store().store_id == report.store_id
     again = exported(target).splitlines()
@@ -145,7 +152,7 @@ def test_the_change_log_is_united_with_the_targets(source, target):
         source.list_changes()
     )
     (logged,) = target.list_changes(action="import")
-    assert (logged.detail["from"], logged.detail["records"]) == ("x.jsonl", 26)
+    assert (logged.detail["from"], logged.detail["records"]) == ("x.jsonl", 31)
 
 
 def test_an_import_that_finds_all_of_it_there_logs_nothing(source, target):
@@ -175,7 +182,7 @@ def test_an_export_without_a_change_log_is_read(source, target):
         tally.line_of(record)
     end = {"kind": "end", **msgspec.to_builtins(tally.trailer())}
     del end["counts"]["changes"]
-    assert import_dump(of(body + json.dumps(end).encode() + b"\n"), target).written == 26
+    assert import_dump(of(body + json.dumps(end).encode() + b"\n"), target).written == 31
 
 
 def test_a_store_without_a_log_takes_the_rest_and_says_so(source):
@@ -184,7 +191,7 @@ def test_a_store_without_a_log_takes_the_rest_and_says_so(source):
 
     with Keepless() as target:
         report = import_dump(of(exported(source)), target)
-        assert (report.written, report.has_log) == (26, False)
+        assert (report.written, report.has_log) == (31, False)
         assert json.loads(exported(target).splitlines()[-1])["counts"]["changes"] == 0
 
 
@@ -476,7 +483,18 @@ WORK = {
     "end": "2024-01-02T00:00:00Z",
     "run_id": "r",
 }
+SPAN = WORK | {"end": "2024-01-05T00:00:00Z"}
+PIECE = {
+    "kind": "provenance",
+    "node_id": "n",
+    "start": "2024-01-02T00:00:00Z",
+    "end": "2024-01-03T00:00:00Z",
+    "run_id": "s",
+}
 PART = {"kind": "partition", "node_id": "n", "partition": "p", "run_id": "r", "completed_at": "2024-01-01T00:00:00Z"}
+
+
+WANTED = {"kind": "expected", "node_id": "n", "partition": "p"}
 
 
 @pytest.mark.parametrize(
@@ -509,6 +527,16 @@ PART = {"kind": "partition", "node_id": "n", "partition": "p", "run_id": "r", "c
         ([PART, PART], "out of order"),
         ([PART, WORK], "out of order"),
         ([PART | {"completed_at": None}], "completed_at"),
+        ([PIECE], "no part of an interval"),
+        ([SPAN, PIECE | {"end": "2024-01-09T00:00:00Z"}], "no part of an interval"),
+        ([SPAN, PIECE | {"node_id": "o"}], "no part of an interval"),
+        ([SPAN, PIECE | {"run_id": "r"}], "names the run of its interval"),
+        ([SPAN, PIECE, PIECE | {"start": "2024-01-02T12:00:00Z"}], "overlap"),
+        ([SPAN, PIECE, PIECE | {"start": PIECE["end"], "end": SPAN["end"]}], "are one"),
+        ([SPAN, PIECE, SPAN | {"start": SPAN["end"], "end": "2024-01-09T00:00:00Z"}], "out of order"),
+        ([WANTED | {"partition": "q"}, WANTED], "out of order"),
+        ([WANTED | {"partition": ""}], "partition"),
+        ([WANTED, PART], "out of order"),
     ],
 )
 def test_a_record_that_no_store_can_hold_is_refused_although_the_digest_is_right(source, target, wrong, said):
@@ -527,13 +555,31 @@ def test_a_foreign_file_is_no_export(target, content):
     assert caught.value.hint
 
 
+def test_an_export_of_version_1_is_read(target):
+    with MemoryStateBackend(clock=FakeClock()) as store:
+        store.create_run("r")
+        store.add_completed_interval("r", "n", day(1), day(3))
+        store.add_completed_partition("r", "n", "p")
+        content = exported(store)
+    header = json.loads(content.splitlines()[0]) | {"version": 1}
+    for count in ("provenance", "expected"):
+        del header["counts"][count]
+    body = b"\n".join([json.dumps(header).encode(), *content.splitlines()[1:-1], b""])
+    tally = Tally()
+    tally.add_line(body)
+    end = json.loads(content.splitlines()[-1]) | {"counts": header["counts"], "sha256": tally.trailer().sha256}
+    report = import_dump(of(body + json.dumps(end).encode() + b"\n"), target)
+    assert (report.written, report.state_sha256) == (3, digest_of(target))
+    assert [each.run_id for each in target.get_interval_provenance("n")] == ["r"]
+
+
 def test_a_newer_version_is_named(source, target):
     content = (
-        exported(source).replace(b'"version":1', b'"version":2', 1).replace(b'"kind":"header"', b'"kind":"head"', 1)
+        exported(source).replace(b'"version":2', b'"version":3', 1).replace(b'"kind":"header"', b'"kind":"head"', 1)
     )
     with pytest.raises(SchemaVersionError) as caught:
         import_dump(of(content), target)
-    assert (caught.value.found, caught.value.wanted) == ("2", "1")
+    assert (caught.value.found, caught.value.wanted) == ("3", "2")
     assert caught.value.hint
 
 
@@ -650,9 +696,9 @@ def test_an_interrupted_import_goes_on(source, target, batches, monkeypatch):
     content = exported(source)
     interrupted(content, target, batches, monkeypatch)
     there = len(content_of(target))
-    assert 0 < there <= 26
+    assert 0 < there <= 31
     assert plan_import(of(content), target).present == there
-    assert import_dump(of(content), target, batch_rows=4).written == 26 - there
+    assert import_dump(of(content), target, batch_rows=4).written == 31 - there
     assert lines_of(exported(target)) == lines_of(content)
     assert import_dump(of(content), target).written == 0
 
@@ -735,7 +781,7 @@ def test_an_import_that_cannot_be_taken_out_says_so_and_goes_on(source, monkeypa
             import_dump(of(content), target, batch_rows=6)
         assert "same import again" in caught.value.hint
         monkeypatch.undo()
-        assert import_dump(of(content), target).written == 26 - 12
+        assert import_dump(of(content), target).written == 31 - 12
 
 
 # ---- memory ----

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from seeknal.model.ids import MAX_ID_BYTES
-from seeknal.model.status import ClaimStatus, NodeStatus, RunStatus
+from seeknal.model.status import ClaimStatus, NodeStatus, PartitionStatus, RunStatus
 
 MAX_RANGE_KEY_BYTES = MAX_ID_BYTES + 10
 """Of a `Claim.range_key`: a word and a key; two instants with microseconds are 74 bytes long."""
@@ -67,6 +67,15 @@ class CompletedInterval(msgspec.Struct, frozen=True):
     run_id: str
 
 
+class IntervalProvenance(msgspec.Struct, frozen=True):
+    """A part of what a node has completed, ``[start, end)`` of data time, that one run was the last to complete."""
+
+    node_id: str
+    start: datetime
+    end: datetime
+    run_id: str
+
+
 class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     """A named slice that a node has completed; ``run_id`` is the run that completed it last."""
 
@@ -76,6 +85,39 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime
     row_count: int | None = None
     metadata: dict[str, Any] = {}
+
+
+class ExpectedPartition(msgspec.Struct, frozen=True):
+    """A named slice that a node is expected to complete, as the store was told."""
+
+    node_id: str
+    partition: str
+
+
+class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a partition stands.
+
+    Attributes:
+        node_id: The node.
+        partition: Its key.
+        status: Whether it is completed, somebody works on it, its last attempt failed, or none was made.
+        run_id: The run that completed it, or tried last; ``None`` if none did.
+        row_count: How many rows it has, as far as whoever completed it has said.
+        at: When it was completed, taken, or failed; ``None`` if nothing happened yet.
+        attempt: How many attempts there were of what is claimed; ``None`` of what is completed or was never claimed.
+        is_parked: Whether it failed for the last time, and waits for `retry_parked`.
+        error_message: How the last attempt went wrong.
+    """
+
+    node_id: str
+    partition: str
+    status: PartitionStatus
+    run_id: str | None = None
+    row_count: int | None = None
+    at: datetime | None = None
+    attempt: int | None = None
+    is_parked: bool = False
+    error_message: str | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

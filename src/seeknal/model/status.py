@@ -1,4 +1,4 @@
-"""The statuses of runs, of node states and of claims."""
+"""The statuses of runs, of node states, of claims and of partitions."""
 
 from __future__ import annotations
 
@@ -56,10 +56,23 @@ class ClaimStatus(StrEnum):
     PARKED = "parked"
 
 
+class PartitionStatus(StrEnum):
+    """How a partition of a node stands.
+
+    ``running``: somebody who lives has claimed it. ``failed``: its last attempt did, or whoever made it is gone.
+    ``missing``: it is expected, and nobody has tried yet.
+    """
+
+    COMPLETED = "completed"
+    RUNNING = "running"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
 _FINAL_RUN = frozenset({RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED})
 _FINAL_NODE = frozenset({NodeStatus.SUCCESS, NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CACHED})
 
-S = TypeVar("S", RunStatus, NodeStatus, ClaimStatus)
+S = TypeVar("S", RunStatus, NodeStatus, ClaimStatus, PartitionStatus)
 
 
 def as_status(kind: type[S], value: object, field: str = "status") -> S:

@@ -35,6 +35,15 @@ class IntervalRestated(msgspec.Struct, frozen=True, tag="restated", array_like=T
     end: datetime
 
 
+class IntervalAttributed(msgspec.Struct, frozen=True, tag="attributed", array_like=True):
+    """Of ``[start, end)``, which is completed, this run was the last to complete it; so says a copy of a store."""
+
+    node_id: str
+    start: datetime
+    end: datetime
+    run_id: str
+
+
 class PartitionCompleted(msgspec.Struct, frozen=True, tag="partition", array_like=True):
     """A partition was completed."""
 
@@ -48,7 +57,29 @@ class PartitionRestated(msgspec.Struct, frozen=True, tag="partition-restated", a
     partition: str
 
 
-Work: TypeAlias = IntervalCompleted | IntervalRestated | PartitionCompleted | PartitionRestated
+class PartitionExpected(msgspec.Struct, frozen=True, tag="expected", array_like=True):
+    """A partition is expected of a node."""
+
+    node_id: str
+    partition: str
+
+
+class PartitionUnexpected(msgspec.Struct, frozen=True, tag="unexpected", array_like=True):
+    """A partition is no longer expected of a node."""
+
+    node_id: str
+    partition: str
+
+
+Work: TypeAlias = (
+    IntervalCompleted
+    | IntervalRestated
+    | IntervalAttributed
+    | PartitionCompleted
+    | PartitionRestated
+    | PartitionExpected
+    | PartitionUnexpected
+)
 
 
 class Changes(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -59,7 +90,7 @@ class Changes(msgspec.Struct, kw_only=True, omit_defaults=True):
         runs: Whole run records; a ``sequence`` of 0 asks the store for the next one.
         deleted_nodes: Node states that go.
         nodes: Whole node states, each key once; a ``sequence`` of 0 asks the store for the next one.
-        work: Completions and restatements, in order.
+        work: Completions, restatements and expectations, in order.
         freed_runs: Runs whose locks, and whose nodes' locks, are freed whoever holds them.
         log: Entries of the change log; one whose ``change_id`` is there already changes nothing, so copying unites
             two logs. Only for a store with `Capability.LOG`.

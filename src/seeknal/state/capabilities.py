@@ -22,3 +22,9 @@ class Capability(StrEnum):
 
     CLAIMS = "claims"
     """Workers can claim intervals and partitions of a node, so that they share its work."""
+
+    PROVENANCE = "provenance"
+    """The store keeps which run completed each part of what a node has completed."""
+
+    EXPECTED = "expected"
+    """The store can be told which partitions are expected of a node."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,17 @@ from typing import TYPE_CHECKING
 from seeknal.errors import BackendUnavailableError, InvalidIdError
 from seeknal.model.ids import check_id
 from seeknal.model.instants import MICROSECOND
-from seeknal.model.intervals import Interval, union
-from seeknal.model.records import CompletedInterval, LockInfo, NodeState, PartitionState, RunState
+from seeknal.model.intervals import Interval, subtract, union
+from seeknal.model.records import (
+    CompletedInterval,
+    IntervalProvenance,
+    LockInfo,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.abandoned import is_abandoned
-from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, Work
+from seeknal.state.batch import Batch, IntervalAttributed, IntervalCompleted, IntervalRestated, Work
 from seeknal.state.finding import Finding, error, warning
 
 if TYPE_CHECKING:
@@ -166,6 +174,52 @@ def interval_findings(
         )
 
 
+def provenance_findings(
+    node_id: str,
+    done: Sequence[CompletedInterval],
+    parts: Sequence[IntervalProvenance],
+    where: str,
+    mend: Callable[[], object] | None,
+) -> Iterator[Finding]:
+    """Check that the parts which runs completed are in order, and cover what the intervals of the node cover."""
+    covered = union(Interval(each.start, each.end) for each in done if each.end > each.start)
+    told = union(Interval(each.start, each.end) for each in parts if each.end > each.start)
+    if told != covered or any(later.start < earlier.end for earlier, later in pairwise(parts)):
+        yield error(
+            "provenance-drift",
+            f"which run completed which part of node {node_id!a} is not told of all that it completed, or told twice",
+            where=f"{where}, node {node_id!a}",
+            fix="Have each part that is not told rightly name the run that its interval names.",
+            mend=mend,
+        )
+
+
+def attributing(
+    node_id: str, done: Sequence[CompletedInterval], parts: Sequence[IntervalProvenance]
+) -> list[IntervalRestated | IntervalAttributed]:
+    """Return the changes after which each interval is told of once; one whose parts are right keeps them."""
+    covered = union(Interval(each.start, each.end) for each in done)
+    outside = subtract([Interval(each.start, each.end) for each in parts if each.end > each.start], covered)
+    changes: list[IntervalRestated | IntervalAttributed] = [
+        IntervalRestated(node_id, gap.start, gap.end) for gap in outside
+    ]
+    for span in done:
+        within = [each for each in parts if each.start < span.end and span.start < each.end]
+        ends = [span.start, *(each.end for each in within)]
+        is_right = [each.start for each in within] == ends[:-1] and ends[-1] == span.end
+        if not is_right:
+            changes.append(IntervalAttributed(node_id, span.start, span.end, span.run_id))
+    return changes
+
+
+def attribute_parts(store: RecordStore, node_id: str) -> None:
+    """Let the provenance of a node be that of its intervals, in one commit."""
+    store.initialize()
+    work = attributing(node_id, store.read_intervals(node_id), store.read_provenance(node_id))
+    if work:
+        store.commit(Batch(work=[*work]))
+
+
 def merging(done: Sequence[CompletedInterval]) -> list[Work]:
     """Return the changes after which the intervals of one node are canonical and cover what they covered."""
     if not done:
@@ -221,6 +275,9 @@ def record_findings(store: RecordStore, where: str) -> Iterator[Finding]:
     for node_id in store.read_worked_nodes():
         done = store.read_intervals(node_id)
         yield from interval_findings(done, where, lambda node_id=node_id: merge_intervals(store, node_id))  # type: ignore[misc]
+        parts = store.read_provenance(node_id)
+        mend = partial(attribute_parts, store, node_id)
+        yield from provenance_findings(node_id, done, parts, where, mend)
         for each in store.read_partitions(node_id):
             yield from work_findings(each, where)
         for span in done:

@@ -21,13 +21,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from seeknal.errors import CapabilityError, SeeknalError
 from seeknal.model.records import LockInfo, LoggedChange, NodeState, PartitionState, RunState
 from seeknal.state.capabilities import Capability
-from seeknal.state.claims import ClaimVerbs
 from seeknal.state.lease import Lease, held, this_host
+from seeknal.state.partitions import PartitionVerbs
 from seeknal.state.reader import no_log
 from seeknal.state.retention import RetentionVerbs
 from seeknal.state.transaction import BegunTransaction, Transaction, backoff, begun
@@ -37,15 +37,13 @@ T = TypeVar("T")
 DEFAULT_TTL_MS = 30_000
 
 
-class StateBackend(RetentionVerbs, ClaimVerbs):
+class StateBackend(RetentionVerbs, PartitionVerbs):
     """A store of runs, node states, completed work and locks.
 
     Safe from threads; one instance serves a whole process. A third party writes the abstract
     methods; everything else stands on them. `RecordStateBackend` asks for less still: reads and one
     atomic commit.
     """
-
-    capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
     # ---- the store ----
 
@@ -187,8 +185,17 @@ class StateBackend(RetentionVerbs, ClaimVerbs):
         """
 
     @abstractmethod
-    def restate_intervals(self, node_id: str, start: datetime, end: datetime) -> None:
+    def restate_intervals(self, node_id: str, start: datetime, end: datetime, *, reason: str | None = None) -> None:
         """Un-complete ``[start, end)`` of a node. [INT-6] A range that is cut keeps its other parts.
+
+        [INT-12] With a reason, be it an empty one, a store that keeps a log has it there, as ``restate``, with the
+        bounds, and with the runs that had completed what is undone if it knows them, in the same commit.
+
+        Args:
+            node_id: The node.
+            start: Where it begins.
+            end: Where it ends, itself not in it.
+            reason: Why; ``None`` leaves it out of the log.
 
         Raises:
             IntervalError: ``end <= start``.
@@ -219,10 +226,6 @@ class StateBackend(RetentionVerbs, ClaimVerbs):
             RunNotFoundError: [PART-2] There is no such run.
             InvalidFieldError: A negative count, metadata that is not JSON, a time that is none. Nothing changed.
         """
-
-    @abstractmethod
-    def restate_partition(self, node_id: str, partition: str) -> bool:
-        """Un-complete a partition; return whether it was completed. [PART-4]."""
 
     # ---- transactions ----
 

@@ -10,15 +10,23 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
 from seeknal.errors import CapabilityError, TransferError
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    ExpectedPartition,
+    IntervalProvenance,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.contract import StateBackend
 from seeknal.state.record_store import RecordStore
-from seeknal.state.whole import Record
+from seeknal.state.whole import Record, work_records
+from seeknal.state.work import WorkRecord
 
 Key: TypeAlias = tuple[int, bytes, int, bytes | datetime]
 
@@ -26,9 +34,14 @@ _KINDS: dict[type[Any], tuple[str, tuple[str, ...]]] = {
     RunState: ("run", ("run_id",)),
     NodeState: ("node", ("run_id", "node_id")),
     CompletedInterval: ("interval", ("node_id", "start")),
+    IntervalProvenance: ("provenance", ("node_id", "start")),
     PartitionState: ("partition", ("node_id", "partition")),
+    ExpectedPartition: ("expected", ("node_id", "partition")),
 }
 """Of each record: what it is called, and the fields that name it."""
+
+_PLACES = {kind: place for place, kind in enumerate(get_args(WorkRecord))}
+"""The order of the kinds within a node's work."""
 
 OF_THE_STORE = ("version", "sequence")
 """How often and in which order a store was written: two stores may differ in it and hold the same."""
@@ -46,7 +59,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One record that the two sides do not hold equally.
 
     Attributes:
-        kind: ``run``, ``node``, ``interval`` or ``partition``.
+        kind: ``run``, ``node``, ``interval``, ``provenance`` (a part of an interval by another run), ``partition`` or
+            ``expected``.
         key: The fields that name it.
         found: Where it is.
         fields: Where it differs, what is in ``a`` and in ``b``: by the name of a field, or of an entry in one as in
@@ -78,8 +92,7 @@ def ordered(store: StateBackend) -> Iterator[Record]:
             yield run
             yield from store.read_nodes(run_id).values()
     for node_id in store.read_worked_nodes():
-        yield from store.read_intervals(node_id)
-        yield from store.read_partitions(node_id)
+        yield from work_records(store, node_id)
 
 
 def key_of(record: Record) -> Key:
@@ -88,9 +101,10 @@ def key_of(record: Record) -> Key:
         return 0, record.run_id.encode(), 0, b""
     if isinstance(record, NodeState):
         return 0, record.run_id.encode(), 1, record.node_id.encode()
-    if isinstance(record, CompletedInterval):
-        return 1, record.node_id.encode(), 0, record.start
-    return 1, record.node_id.encode(), 1, record.partition.encode()
+    kind = _PLACES[type(record)]
+    if isinstance(record, CompletedInterval | IntervalProvenance):
+        return 1, record.node_id.encode(), kind, record.start
+    return 1, record.node_id.encode(), kind, record.partition.encode()
 
 
 def differences(a: Iterable[Record], b: Iterable[Record], *, exact: bool = False) -> Iterator[Difference]:

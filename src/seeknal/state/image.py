@@ -13,30 +13,13 @@ import msgspec
 from seeknal.model.changes import added_to, missing_run, stale
 from seeknal.model.claims import over
 from seeknal.model.instants import EPOCH
-from seeknal.model.records import (
-    Claim,
-    CompletedInterval,
-    LockInfo,
-    LockToken,
-    LoggedChange,
-    NodeState,
-    PartitionState,
-    RunState,
-)
+from seeknal.model.records import Claim, LockInfo, LockToken, LoggedChange, NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
-from seeknal.state.batch import (
-    Batch,
-    Changes,
-    IntervalCompleted,
-    IntervalRestated,
-    NodeKey,
-    PartitionCompleted,
-    Sequences,
-)
+from seeknal.state.batch import Batch, Changes, NodeKey, Sequences
 from seeknal.state.history import History
 from seeknal.state.lease import Lease, LockKey, held, locked_meanwhile, lost
 from seeknal.state.store_info import misplaced
-from seeknal.state.unit import change_intervals
+from seeknal.state.work import NodeWork, node_of
 
 
 class LockEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +70,7 @@ class Image:
         self.runs: dict[str, RunState] = {}
         """In the order of their sequence."""
         self.history = History()
-        self.intervals: dict[str, list[CompletedInterval]] = {}
-        self.partitions: dict[str, dict[str, PartitionState]] = {}
+        self.work: dict[str, NodeWork] = {}
         self.locks: dict[LockKey, LockEntry] = {}
         self.superseded_by: str | None = None
         """Where the state lives now, if it moved away from here."""
@@ -127,10 +109,13 @@ class Image:
                 return self.nodes_of(run_id)[node_id]
         return None
 
-    def read_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the partitions of a node, sorted by the bytes of their keys."""
-        found = self.partitions.get(node_id, {})
-        return [found[key] for key in sorted(found, key=str.encode)]
+    def work_of(self, node_id: str) -> NodeWork:
+        """Return what a node has completed, the image's own. A subclass may load it here."""
+        return self.work.get(node_id) or NodeWork()
+
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have work, sorted by their bytes."""
+        return sorted((node_id for node_id, work in self.work.items() if work), key=str.encode)
 
     def read_log(self, after: str, limit: int) -> list[LoggedChange]:
         """Return the entries that follow a change id."""
@@ -219,7 +204,7 @@ class Image:
         """
         self.claims = {}
         self.runs, self.history, self._nodes = other.runs, other.history, other._nodes
-        self.intervals, self.partitions = other.intervals, other.partitions
+        self.work = other.work
         self.sequence = max(self.sequence, other.sequence)
 
     def numbered(self, batch: Batch) -> Changes:
@@ -258,12 +243,7 @@ class Image:
         for state in batch.nodes:
             self.put_node(state)
         for change in batch.work:
-            if isinstance(change, IntervalCompleted | IntervalRestated):
-                change_intervals(self.intervals.setdefault(change.node_id, []), change)
-            elif isinstance(change, PartitionCompleted):
-                self.partitions.setdefault(change.state.node_id, {})[change.state.partition] = change.state
-            else:
-                self.partitions.get(change.node_id, {}).pop(change.partition, None)
+            self.work.setdefault(node_of(change), NodeWork()).change(change)
         for run_id in batch.freed_runs:
             for key, entry in self.locks.items():
                 if key[0] == run_id:

@@ -19,6 +19,7 @@ from seeknal.clock import Clock
 from seeknal.model.records import (
     Claim,
     CompletedInterval,
+    IntervalProvenance,
     LockInfo,
     LockToken,
     LoggedChange,
@@ -57,7 +58,9 @@ class MemoryStateBackend(RecordStateBackend):
         busy_timeout_ms: How long a conflicting write is repeated.
     """
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.LOG, Capability.CLAIMS})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.LOG, Capability.CLAIMS, Capability.PROVENANCE, Capability.EXPECTED}
+    )
 
     def __init__(
         self,
@@ -105,19 +108,39 @@ class MemoryStateBackend(RecordStateBackend):
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node."""
         with self.store.mutex:
-            return list(self.store.image.intervals.get(node_id, ()))
+            return list(self.store.image.work_of(node_id).intervals)
 
-    def read_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the completed partitions of a node."""
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of them."""
         with self.store.mutex:
-            return self.store.image.read_partitions(node_id)
+            return list(self.store.image.work_of(node_id).provenance)
+
+    def read_partitions(
+        self, node_id: str, after: str = "", limit: int | None = None, *, descending: bool = False
+    ) -> list[PartitionState]:
+        """Return completed partitions of a node."""
+        with self.store.mutex:
+            return self.store.image.work_of(node_id).page(after, limit, descending=descending)
+
+    def read_partition(self, node_id: str, partition: str) -> PartitionState | None:
+        """Return one completed partition."""
+        with self.store.mutex:
+            return self.store.image.work_of(node_id).partitions.get(partition)
+
+    def read_expected(self, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
+        """Return keys of partitions that are expected of a node."""
+        with self.store.mutex:
+            return self.store.image.work_of(node_id).expected_page(after, limit)
+
+    def read_partition_count(self, node_id: str) -> int:
+        """Return how many partitions a node has completed."""
+        with self.store.mutex:
+            return len(self.store.image.work_of(node_id).partitions)
 
     def read_worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work."""
-        image = self.store.image
+        """Return the ids of the nodes that have work."""
         with self.store.mutex:
-            worked = {node_id for found in (image.intervals, image.partitions) for node_id in found if found[node_id]}
-        return sorted(worked, key=str.encode)
+            return self.store.image.read_worked_nodes()
 
     def read_log(self, after: str, limit: int) -> list[LoggedChange]:
         """Return the entries of the change log that follow a change id."""

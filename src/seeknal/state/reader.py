@@ -11,9 +11,18 @@ from typing import Any
 
 from seeknal.errors import CapabilityError, IntervalError, SeeknalError
 from seeknal.model.changes import missing_run
+from seeknal.model.ids import check_id
 from seeknal.model.intervals import Interval, as_interval, gaps
 from seeknal.model.pending import NOT_LATE, pending_intervals
-from seeknal.model.records import CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    IntervalProvenance,
+    LockInfo,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.model.schedule import as_schedule
 from seeknal.model.status import NodeStatus, as_status
 
@@ -141,14 +150,53 @@ class StateReader(ABC):
             )
         return gaps(done, span.start, span.end)
 
+    def get_interval_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run was the last to complete each part of what a node has completed, in order.
+
+        [PROV-1] Together they cover what `get_completed_intervals` covers, whatever was merged there, and do not
+        overlap. Touching parts of one run are one part, those of two runs stay two. [PROV-2] Completing a span again
+        gives it to the run that did, and leaves the rest; restating takes it away. [PROV-3] A run that was deleted is
+        still named.
+
+        Raises:
+            CapabilityError: The backend does not declare `Capability.PROVENANCE`.
+        """
+        raise CapabilityError(
+            f"a {type(self).__name__} does not keep which run completed which part of an interval",
+            hint="Use a backend that declares Capability.PROVENANCE; file and database do.",
+        )
+
     @abstractmethod
-    def list_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the partitions a node has completed, sorted by the bytes of their keys. [PART-3]."""
+    def list_partitions(
+        self, node_id: str, *, after: str | None = None, limit: int | None = None, descending: bool = False
+    ) -> list[PartitionState]:
+        """Return the partitions a node has completed, sorted by the bytes of their keys. [PART-3].
+
+        [PART-6] A page of them: the key of the last one is what the next page comes after, so each partition that
+        stands all the time is in exactly one page, whatever others add and restate meanwhile. A page costs as much as
+        there is in it.
+
+        Args:
+            node_id: The node.
+            after: Only those whose keys come behind this one, which need not exist; in the order of the answer.
+            limit: At most so many; 0 is none at all.
+            descending: From the last key down.
+        """
+
+    def get_partition(self, node_id: str, partition: str) -> PartitionState | None:
+        """Return a completed partition, or ``None``. [PART-7]."""
+        check_id(partition, "partition")
+        return next((each for each in self.list_partitions(node_id) if each.partition == partition), None)
+
+    def count_partitions(self, node_id: str) -> int:
+        """Return how many partitions a node has completed. [PART-7]."""
+        return len(self.list_partitions(node_id))
 
     def list_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed intervals or partitions, sorted by their bytes. [INT-10].
 
-        Also those that have no state in any run, or whose runs are gone. Whoever copies a whole store needs it.
+        Those of which partitions are expected are among them, and also those that have no state in any run, or whose
+        runs are gone. Whoever copies a whole store needs it.
 
         Raises:
             CapabilityError: The backend cannot tell; then its state cannot be moved to another store.

@@ -24,22 +24,16 @@ from seeknal.model.changes import (
     check_unwritten,
     check_version,
     missing_run,
-    new_partition,
     new_run,
     patched_run,
     written_node,
 )
 from seeknal.model.codec import json_copy
 from seeknal.model.ids import check_id
-from seeknal.model.intervals import as_interval
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus, as_status
 from seeknal.state.batch import (
     Batch,
-    IntervalCompleted,
-    IntervalRestated,
-    PartitionCompleted,
-    PartitionRestated,
     Sequences,
 )
 from seeknal.state.change_log import LogVerbs
@@ -49,11 +43,12 @@ from seeknal.state.locking import LockVerbs
 from seeknal.state.transaction import LONGEST_PAUSE, BegunTransaction, backoff
 from seeknal.state.transaction_block import TransactionBlock
 from seeknal.state.unit import UnitOfWork
+from seeknal.state.working import RecordedWork
 
 T = TypeVar("T")
 
 
-class RecordStateBackend(LockVerbs, LogVerbs, RecordedClaims):
+class RecordStateBackend(LockVerbs, LogVerbs, RecordedClaims, RecordedWork):
     """Every verb of the contract, over a store that reads records and commits batches."""
 
     # ---- one operation, alone or in a transaction ----
@@ -255,78 +250,6 @@ class RecordStateBackend(LockVerbs, LogVerbs, RecordedClaims):
             state = reader.read_latest(node_id, wanted, frozenset())
         return _node_out(state) if state else None
 
-    # ---- completed work ----
-
-    def add_completed_interval(self, run_id: str, node_id: str, start: datetime, end: datetime) -> None:
-        """Record that a node completed ``[start, end)``."""
-        check_id(run_id, "run_id")
-        check_id(node_id, "node_id")
-        span = as_interval(start, end)
-
-        def add(unit: UnitOfWork) -> None:
-            unit.require_run(run_id)
-            unit.do(IntervalCompleted(node_id, span.start, span.end, run_id))
-
-        self._write(add)
-
-    def get_completed_intervals(self, node_id: str) -> list[CompletedInterval]:
-        """Return what a node has completed: canonical."""
-        check_id(node_id, "node_id")
-        reader = self._read()
-        return reader.intervals(node_id) if isinstance(reader, UnitOfWork) else reader.read_intervals(node_id)
-
-    def restate_intervals(self, node_id: str, start: datetime, end: datetime) -> None:
-        """Un-complete ``[start, end)`` of a node."""
-        check_id(node_id, "node_id")
-        span = as_interval(start, end)
-        self._write(lambda unit: unit.do(IntervalRestated(node_id, span.start, span.end)))
-
-    def add_completed_partition(
-        self,
-        run_id: str,
-        node_id: str,
-        partition: str,
-        *,
-        row_count: int | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        completed_at: datetime | None = None,
-    ) -> PartitionState:
-        """Record that a node completed a partition and return it."""
-        given = {"row_count": row_count, "metadata": metadata, "completed_at": completed_at}
-        state = new_partition(run_id, node_id, partition, self.clock.now(), **given)
-
-        def add(unit: UnitOfWork) -> None:
-            unit.require_run(run_id)
-            unit.do(PartitionCompleted(state))
-
-        self._write(add)
-        return _partition_out(state)
-
-    def list_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the partitions a node has completed, sorted by the bytes of their keys."""
-        check_id(node_id, "node_id")
-        reader = self._read()
-        found = reader.partitions(node_id) if isinstance(reader, UnitOfWork) else reader.read_partitions(node_id)
-        return [_partition_out(state) for state in found]
-
-    def list_worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work, sorted by their bytes."""
-        reader = self._read()
-        return reader.worked_nodes() if isinstance(reader, UnitOfWork) else reader.read_worked_nodes()
-
-    def restate_partition(self, node_id: str, partition: str) -> bool:
-        """Un-complete a partition; return whether it was completed."""
-        check_id(node_id, "node_id")
-        check_id(partition, "partition")
-
-        def restate(unit: UnitOfWork) -> bool:
-            if all(state.partition != partition for state in unit.partitions(node_id)):
-                return False
-            unit.do(PartitionRestated(node_id, partition))
-            return True
-
-        return self._write(restate)[0]
-
     # ---- transactions ----
 
     @property
@@ -358,8 +281,3 @@ def _node_out(state: NodeState, sequence: int | None = None) -> NodeState:
         metadata=json_copy(state.metadata),
         sequence=state.sequence if sequence is None else sequence,
     )
-
-
-def _partition_out(state: PartitionState) -> PartitionState:
-    """Return a partition that shares nothing with the store."""
-    return msgspec.structs.replace(state, metadata=json_copy(state.metadata))

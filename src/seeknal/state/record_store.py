@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from seeknal.clock import Clock, SystemClock
 from seeknal.errors import BackendUnavailableError, CapabilityError, InvalidFieldError, SeeknalError
-from seeknal.model.records import Claim, LockInfo, LockToken, LoggedChange, NodeState, RunState
+from seeknal.model.records import (
+    Claim,
+    IntervalProvenance,
+    LockInfo,
+    LockToken,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.checks import record_findings
 from seeknal.state.claims import no_claims
@@ -29,6 +38,7 @@ from seeknal.state.reader import no_log
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo
 from seeknal.state.unit import RecordReader, UnitOfWork
 from seeknal.state.whole import LoggedReading, SideStore
+from seeknal.state.work import all_parts
 
 if TYPE_CHECKING:
     from seeknal.state.transaction_block import TransactionBlock
@@ -123,6 +133,30 @@ class RecordStore(StateBackend, RecordReader):
             CapabilityError: It keeps none.
         """
         raise no_claims(self)
+
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of the completed intervals of a node, in order.
+
+        Touching parts of one run are one. A store that declares `Capability.PROVENANCE` provides this and commits an
+        `IntervalAttributed`. Of another, all that is known is the run that each interval names.
+        """
+        return all_parts(self.read_intervals(node_id), [])
+
+    def read_partition(self, node_id: str, partition: str) -> PartitionState | None:
+        """Return one completed partition; a store may have it for less than all of them."""
+        return next((state for state in self.read_partitions(node_id) if state.partition == partition), None)
+
+    def read_partition_count(self, node_id: str) -> int:
+        """Return how many partitions a node has completed; a store may know it for less."""
+        return len(self.read_partitions(node_id))
+
+    def read_expected(self, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
+        """Return keys of partitions that are expected of a node, in the order of their bytes, those behind one.
+
+        A store that declares `Capability.EXPECTED` provides this, and commits `PartitionExpected` and
+        `PartitionUnexpected`. Another one expects nothing.
+        """
+        return []
 
     def read_partition_keys(self, node_id: str) -> set[str]:
         """Return the keys of the completed partitions of a node; a store may have them for less than the records."""

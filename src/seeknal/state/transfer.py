@@ -8,7 +8,7 @@ import msgspec
 
 from seeknal.errors import CapabilityError
 from seeknal.model.codec import encode
-from seeknal.model.records import CompletedInterval, NodeState, RunState
+from seeknal.model.records import CompletedInterval, IntervalProvenance, NodeState, PartitionState, RunState
 from seeknal.state.contract import StateBackend
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.whole import Reading, Record, records
@@ -26,6 +26,8 @@ class Counts(msgspec.Struct, kw_only=True):
     node_states: int = 0
     intervals: int = 0
     partitions: int = 0
+    provenance: int = 0
+    expected: int = 0
 
     def add(self, kind: type[Record]) -> None:
         """Count a record of this kind."""
@@ -35,13 +37,17 @@ class Counts(msgspec.Struct, kw_only=True):
             self.runs += 1
         elif kind is CompletedInterval:
             self.intervals += 1
-        else:
+        elif kind is PartitionState:
             self.partitions += 1
+        elif kind is IntervalProvenance:
+            self.provenance += 1
+        else:
+            self.expected += 1
 
     @property
     def total(self) -> int:
         """How many records of all kinds."""
-        return self.runs + self.node_states + self.intervals + self.partitions
+        return sum(getattr(self, kind) for kind in Counts.__struct_fields__)
 
 
 def record_store(backend: StateBackend) -> RecordStateBackend:

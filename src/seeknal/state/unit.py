@@ -11,26 +11,25 @@ Source: H. T. Kung, J. T. Robinson, "On Optimistic Methods for Concurrency Contr
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Protocol
 
 from seeknal.model.changes import missing_run
 from seeknal.model.claims import over
-from seeknal.model.intervals import Interval, subtract
-from seeknal.model.records import Claim, CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
-from seeknal.model.status import NodeStatus, RunStatus
-from seeknal.state.batch import (
-    Batch,
-    IntervalCompleted,
-    IntervalRestated,
-    NodeKey,
-    PartitionCompleted,
-    PartitionRestated,
-    Work,
+from seeknal.model.records import (
+    Claim,
+    CompletedInterval,
+    IntervalProvenance,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
 )
+from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.batch import Batch, NodeKey, Work
 from seeknal.state.frame import Frame
 from seeknal.state.lease import Lease
+from seeknal.state.work import NodeWork, node_of
 
 
 class RecordReader(Protocol):
@@ -52,13 +51,31 @@ class RecordReader(Protocol):
         """Return the state of a node with the highest sequence, leaving out the runs in ``hidden``."""
 
     def read_worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work, sorted by their bytes."""
+        """Return the ids of the nodes that have completed work, or expected partitions, sorted by their bytes."""
 
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node, canonical."""
 
-    def read_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the completed partitions of a node, sorted by key."""
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of the intervals of a node, in order; those of one run do not touch."""
+
+    def read_partitions(
+        self, node_id: str, after: str = "", limit: int | None = None, *, descending: bool = False
+    ) -> list[PartitionState]:
+        """Return completed partitions of a node in the order of the bytes of their keys, or in the opposite one.
+
+        Args:
+            node_id: The node.
+            after: Only those that come behind this key; all of them if it is empty.
+            limit: At most so many.
+            descending: Whether the order is turned around.
+        """
+
+    def read_partition(self, node_id: str, partition: str) -> PartitionState | None:
+        """Return one completed partition."""
+
+    def read_expected(self, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
+        """Return keys of partitions that are expected of a node, in order, as `read_partitions` does."""
 
     def read_claims(self, node_id: str) -> tuple[int, list[Claim]]:
         """Return the claims of a node and the version they stand at; never newer than the claims."""
@@ -188,30 +205,61 @@ class UnitOfWork:
         return self._base_nodes.setdefault(key, latest) or latest
 
     def worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work as this transaction sees it, sorted by their bytes."""
-        changes = self._work()
-        touched = {each.state.node_id if isinstance(each, PartitionCompleted) else each.node_id for each in changes}
+        """Return the ids of the nodes with work as this transaction sees it, sorted by their bytes."""
+        touched = {node_of(change) for change in self._work()}
         found = set(self._store.read_worked_nodes()) - touched
-        found |= {node_id for node_id in touched if self.intervals(node_id) or self.partitions(node_id)}
+        found |= {node_id for node_id in touched if self._seen(node_id, is_whole=True)}
         return sorted(found, key=str.encode)
 
     def intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node as this transaction sees them."""
-        found = list(self._store.read_intervals(node_id))
-        for change in self._work():
-            if isinstance(change, IntervalCompleted | IntervalRestated) and change.node_id == node_id:
-                change_intervals(found, change)
-        return found
+        found = NodeWork(self._store.read_intervals(node_id))
+        return self._changed(node_id, found).intervals
 
-    def partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the completed partitions of a node as this transaction sees them, sorted by key."""
-        found = {state.partition: state for state in self._store.read_partitions(node_id)}
+    def provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part as this transaction sees it."""
+        found = NodeWork((), self._store.read_provenance(node_id))
+        return self._changed(node_id, found).provenance
+
+    def partitions(
+        self, node_id: str, after: str = "", limit: int | None = None, *, descending: bool = False
+    ) -> list[PartitionState]:
+        """Return partitions of a node as this transaction sees them."""
+        if not self._touches(node_id):
+            return self._store.read_partitions(node_id, after, limit, descending=descending)
+        return self._seen(node_id).page(after, limit, descending=descending)
+
+    def partition(self, node_id: str, partition: str) -> PartitionState | None:
+        """Return a partition as this transaction sees it."""
+        there = self._store.read_partition(node_id, partition)
+        found = NodeWork(partitions=[there] if there else [])
+        return self._changed(node_id, found).partitions.get(partition)
+
+    def expected(self, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
+        """Return expected partitions of a node as this transaction sees them."""
+        if not self._touches(node_id):
+            return self._store.read_expected(node_id, after, limit)
+        found = NodeWork(expected=self._store.read_expected(node_id))
+        return self._changed(node_id, found).expected_page(after, limit)
+
+    def _touches(self, node_id: str) -> bool:
+        return any(node_of(change) == node_id for change in self._work())
+
+    def _seen(self, node_id: str, *, is_whole: bool = False) -> NodeWork:
+        """Return the partitions of a node as this transaction sees them, or all of its work but its provenance."""
+        found = NodeWork(partitions=self._store.read_partitions(node_id))
+        if is_whole:
+            found = NodeWork(
+                self._store.read_intervals(node_id), (), found.partitions.values(), self._store.read_expected(node_id)
+            )
+        return self._changed(node_id, found)
+
+    def _changed(self, node_id: str, found: NodeWork) -> NodeWork:
+        """Take in what this transaction has done to a node."""
         for change in self._work():
-            if isinstance(change, PartitionCompleted) and change.state.node_id == node_id:
-                found[change.state.partition] = change.state
-            elif isinstance(change, PartitionRestated) and change.node_id == node_id:
-                found.pop(change.partition, None)
-        return [found[key] for key in sorted(found, key=str.encode)]
+            if node_of(change) == node_id:
+                found.change(change)
+        return found
 
     def claims(self, node_id: str) -> list[Claim]:
         """Return the claims of a node as this transaction sees them."""
@@ -339,30 +387,6 @@ class UnitOfWork:
 
     def _work(self) -> list[Work]:
         return [change for frame in self._frames for change in frame.work]
-
-
-def change_intervals(done: list[CompletedInterval], change: IntervalCompleted | IntervalRestated) -> None:
-    """Complete or restate a span in a canonical list of completed intervals, in place.
-
-    Touching spans merge into one that names the run of the last addition; the parts that a restatement leaves
-    keep theirs. What is compared grows with the logarithm of the list; what lies behind the place is moved in memory.
-    """
-    start, end = change.start, change.end
-    # Canonical means sorted by start and by end: everything that is touched stands side by side.
-    first = bisect_left(done, start, key=lambda each: each.end)
-    behind = bisect_right(done, end, key=lambda each: each.start)
-    touched = done[first:behind]
-    if isinstance(change, IntervalCompleted):
-        start = min([start, *(each.start for each in touched)])
-        end = max([end, *(each.end for each in touched)])
-        done[first:behind] = [CompletedInterval(change.node_id, start, end, change.run_id)]
-        return
-    hole = [Interval(start, end)]
-    done[first:behind] = [
-        CompletedInterval(each.node_id, part.start, part.end, each.run_id)
-        for each in touched
-        for part in subtract([Interval(each.start, each.end)], hole)
-    ]
 
 
 def _by_bytes(item: tuple[str, object]) -> bytes:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, TypeAlias
 
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    ExpectedPartition,
+    IntervalProvenance,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.batch import Batch
+from seeknal.state.work import WorkRecord, parts_by_others
 
-Record: TypeAlias = RunState | NodeState | CompletedInterval | PartitionState
+Record: TypeAlias = RunState | NodeState | WorkRecord
 
 
 class Reading(Protocol):
@@ -26,8 +35,14 @@ class Reading(Protocol):
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node, canonical."""
 
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of them, in order."""
+
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node, sorted by the bytes of their keys."""
+
+    def read_expected(self, node_id: str) -> list[str]:
+        """Return the keys of the partitions that are expected of a node, in order."""
 
 
 class LoggedReading(Reading, Protocol):
@@ -72,10 +87,23 @@ class SideStore(Protocol):
 
 
 def records(store: Reading) -> Iterator[Record]:
-    """Yield everything a store holds: each run followed by its nodes, in creation order, then completed work."""
+    """Yield everything a store holds: each run followed by its nodes, in creation order, then the work of nodes."""
     for run in store.scan_runs():
         yield run
         yield from store.read_nodes(run.run_id).values()
     for node_id in store.read_worked_nodes():
-        yield from store.read_intervals(node_id)
-        yield from store.read_partitions(node_id)
+        yield from work_records(store, node_id)
+
+
+def work_records(store: Reading, node_id: str) -> Iterator[WorkRecord]:
+    """Yield what a node has completed, and what is expected of it.
+
+    Of provenance these are the parts that another run has completed than the one that their interval names: there are
+    none where each interval is one run's, so nothing has to be written down then.
+    """
+    intervals = store.read_intervals(node_id)
+    yield from intervals
+    if intervals:
+        yield from parts_by_others(intervals, store.read_provenance(node_id))
+    yield from store.read_partitions(node_id)
+    yield from (ExpectedPartition(node_id, key) for key in store.read_expected(node_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,14 @@ from uuid import UUID
 from seeknal.model.changes import MAX_COUNT, MAX_TEXT_BYTES, checked_change
 from seeknal.model.codec import encode, json_object
 from seeknal.model.ids import check_id
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    IntervalProvenance,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.transfer import Record
 
 _UTC = timedelta()
@@ -23,7 +31,8 @@ class RecordChecker:
         self._run: RunState | None = None
         self._node = b""
         self._work: tuple[bytes, int, Any] | None = None
-        self._end: datetime | None = None
+        self._spans: list[CompletedInterval] = []
+        self._part: IntervalProvenance | None = None
         self._change_id = ""
 
     def check(self, record: Record | LoggedChange) -> None:
@@ -43,8 +52,12 @@ class RecordChecker:
                 self._check_node(record)
             case CompletedInterval():
                 self._check_interval(record)
-            case _:
+            case IntervalProvenance():
+                self._check_provenance(record)
+            case PartitionState():
                 self._check_partition(record)
+            case _:
+                self._advance(record.node_id, 3, check_id(record.partition, "partition").encode())
 
     def _check_run(self, run: RunState) -> None:
         check_id(run.run_id, "run_id")
@@ -81,9 +94,27 @@ class RecordChecker:
             raise ValueError("the interval is empty or runs backwards")
         is_same = self._work is not None and self._work[0] == span.node_id.encode()
         self._advance(span.node_id, 0, span.start)
-        if is_same and self._end is not None and span.start <= self._end:
+        self._spans = self._spans if is_same else []
+        if self._spans and span.start <= self._spans[-1].end:
             raise ValueError(f"intervals of node {span.node_id!a} touch or overlap")
-        self._end = span.end
+        self._spans.append(span)
+        self._part = None
+
+    def _check_provenance(self, part: IntervalProvenance) -> None:
+        check_id(part.run_id, "run_id")
+        _check_instants(start=part.start, end=part.end)
+        self._advance(part.node_id, 1, part.start)
+        spans = self._spans if self._spans and self._spans[0].node_id == part.node_id else []
+        at = bisect_right(spans, part.start, key=lambda span: span.start) - 1
+        if part.start >= part.end or at < 0 or part.end > spans[at].end:
+            raise ValueError(f"a part that a run completed is no part of an interval of node {part.node_id!a}")
+        if part.run_id == spans[at].run_id:
+            raise ValueError("a part is said to be of another run, and names the run of its interval")
+        before = self._part if self._part is not None and self._part.node_id == part.node_id else None
+        is_one = before is not None and before.end == part.start and before.run_id == part.run_id
+        if before is not None and (part.start < before.end or is_one):
+            raise ValueError(f"parts of the intervals of node {part.node_id!a} overlap, or are one")
+        self._part = part
 
     def _check_partition(self, state: PartitionState) -> None:
         check_id(state.run_id, "run_id")
@@ -91,7 +122,7 @@ class RecordChecker:
         _check_instants(completed_at=state.completed_at)
         _check_counts(0, row_count=state.row_count)
         _check_objects(metadata=state.metadata)
-        self._advance(state.node_id, 1, state.partition.encode())
+        self._advance(state.node_id, 2, state.partition.encode())
 
     def _check_change(self, change: LoggedChange) -> None:
         if str(UUID(change.change_id)) != change.change_id:

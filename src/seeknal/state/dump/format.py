@@ -13,11 +13,20 @@ from typing import TypeAlias
 import msgspec
 
 from seeknal.model.codec import encode
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    ExpectedPartition,
+    IntervalProvenance,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.transfer import Counts, Record
 
 FORMAT = "seeknal-state"
-VERSION = 1
+VERSION = 2
+"""Version 1 had no parts of intervals by other runs, and no expected partitions; it is read, too."""
 
 MAX_LINE_BYTES = 64 << 20
 """No line is longer: two texts of `seeknal.model.changes.MAX_TEXT_BYTES`, six bytes for each of theirs, are 48 MB."""
@@ -84,17 +93,29 @@ class PartitionLine(
     """A completed partition."""
 
 
+class ProvenanceLine(IntervalProvenance, frozen=True, tag_field="kind", tag="provenance", forbid_unknown_fields=True):
+    """A part of an interval that another run completed than the one which the interval names."""
+
+
+class ExpectedLine(ExpectedPartition, frozen=True, tag_field="kind", tag="expected", forbid_unknown_fields=True):
+    """A partition that is expected."""
+
+
 class ChangeLine(LoggedChange, frozen=True, kw_only=True, tag_field="kind", tag="change", forbid_unknown_fields=True):
     """An entry of the change log."""
 
 
-Line: TypeAlias = Header | RunLine | NodeLine | IntervalLine | PartitionLine | ChangeLine | Trailer
+Line: TypeAlias = (
+    Header | RunLine | NodeLine | IntervalLine | ProvenanceLine | PartitionLine | ExpectedLine | ChangeLine | Trailer
+)
 
 _STARTS: dict[type[Record], bytes] = {
     RunState: b'{"kind":"run",',
     NodeState: b'{"kind":"node",',
     CompletedInterval: b'{"kind":"interval",',
+    IntervalProvenance: b'{"kind":"provenance",',
     PartitionState: b'{"kind":"partition",',
+    ExpectedPartition: b'{"kind":"expected",',
 }
 _CHANGE_START = b'{"kind":"change",'
 _decoder = msgspec.json.Decoder(Line)
@@ -118,6 +139,10 @@ def decode_line(line: bytes) -> Header | Trailer | Record | LoggedChange:
             return LoggedChange(**{name: getattr(found, name) for name in LoggedChange.__struct_fields__})
         case IntervalLine():
             return CompletedInterval(found.node_id, found.start, found.end, found.run_id)
+        case ProvenanceLine():
+            return IntervalProvenance(found.node_id, found.start, found.end, found.run_id)
+        case ExpectedLine():
+            return ExpectedPartition(found.node_id, found.partition)
         case _:
             return found
 
@@ -137,14 +162,7 @@ class Tally:
         encoded = encode(record)
         self._state.update(kind.__name__.encode() + b" " + encoded + b"\n")
         self.records += 1
-        if kind is RunState:
-            self.counts.runs += 1
-        elif kind is NodeState:
-            self.counts.node_states += 1
-        elif kind is CompletedInterval:
-            self.counts.intervals += 1
-        else:
-            self.counts.partitions += 1
+        self.counts.add(kind)
         return _STARTS[kind] + encoded[1:] + b"\n"
 
     def line_of_change(self, change: LoggedChange) -> bytes:
@@ -168,4 +186,4 @@ class Tally:
 
 def total_of(counts: Counts) -> int:
     """Return how many records of the state there are."""
-    return counts.runs + counts.node_states + counts.intervals + counts.partitions
+    return counts.total

@@ -18,8 +18,8 @@ import msgspec
 
 from seeknal.errors import SeeknalError, StateBackendError, TransferError
 from seeknal.model.codec import encode
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
-from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, PartitionCompleted, PartitionRestated
+from seeknal.model.records import ExpectedPartition, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.state.batch import Batch
 from seeknal.state.dump.format import ExportCounts, Header, total_of
 from seeknal.state.dump.reading import Dump
 from seeknal.state.dump.writing import STEP_RECORDS, Progress, silent
@@ -28,6 +28,7 @@ from seeknal.state.migration.ends import KEY
 from seeknal.state.migration.moving import TTL_MS, wait_for_dead_move
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import BATCH_ROWS, Record, digest_of, records
+from seeknal.state.work import doing, undoing
 
 BATCH_BYTES = 8 << 20
 """A commit holds no more of an export than this, whatever its rows, but for a single record."""
@@ -268,10 +269,8 @@ def batches(dump: Dump, plan: ImportPlan, rows: int = BATCH_ROWS) -> Iterator[tu
                 batch.run_versions[record.run_id] = 0
             case NodeState():
                 batch.nodes.append(record)
-            case CompletedInterval():
-                batch.work.append(IntervalCompleted(record.node_id, record.start, record.end, record.run_id))
             case _:
-                batch.work.append(PartitionCompleted(record))
+                batch.work.append(doing(record))
     if size:
         yield batch, number
 
@@ -300,10 +299,8 @@ def _take_out(dump: Dump, target: RecordStateBackend, plan: ImportPlan, lease: L
                     batch.deleted_runs.append(record.run_id)
                 case NodeState():
                     batch.deleted_nodes.append((record.run_id, record.node_id))
-                case CompletedInterval():
-                    batch.work.append(IntervalRestated(record.node_id, record.start, record.end))
                 case _:
-                    batch.work.append(PartitionRestated(record.node_id, record.partition))
+                    batch.work += filter(None, [undoing(record)])
     target.commit(batch)
 
 
@@ -317,7 +314,7 @@ def _name(record: Record) -> str:
             return f"run {record.run_id!a}"
         case NodeState():
             return f"node {record.node_id!a} of run {record.run_id!a}"
-        case PartitionState():
+        case PartitionState() | ExpectedPartition():
             return f"partition {record.partition!a} of node {record.node_id!a}"
         case _:
             return f"the intervals of node {record.node_id!a}"

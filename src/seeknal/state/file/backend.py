@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from seeknal.errors import BackendUnavailableError, ConfigurationError
 from seeknal.model.records import (
     Claim,
     CompletedInterval,
+    IntervalProvenance,
     LockInfo,
     LockToken,
     LoggedChange,
@@ -26,10 +28,9 @@ from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, Changes, Sequences
 from seeknal.state.capabilities import Capability
 from seeknal.state.change_log import unlocked
-from seeknal.state.checks import merge_intervals
+from seeknal.state.checks import attribute_parts, merge_intervals
 from seeknal.state.file import durable
 from seeknal.state.file.adopt import adopted, keep_original
-from seeknal.state.file.checkpoint import FileImage
 from seeknal.state.file.creation import create, exists
 from seeknal.state.file.documents import FORMAT, Entry, Moved
 from seeknal.state.file.examine import Menders, expired_locks, findings
@@ -63,7 +64,14 @@ class FileStateBackend(RecordStateBackend):
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG, Capability.CLAIMS}
+        {
+            Capability.PERSISTENT,
+            Capability.PROCESSES,
+            Capability.LOG,
+            Capability.CLAIMS,
+            Capability.PROVENANCE,
+            Capability.EXPECTED,
+        }
     )
     current_schema: ClassVar[str] = str(FORMAT)
 
@@ -129,7 +137,9 @@ class FileStateBackend(RecordStateBackend):
 
     def examine(self) -> Iterator[Finding]:
         """Yield what is wrong with this store, whether it is open or can be opened or not."""
-        menders = Menders(self._tidy, self._free_expired, lambda node_id: merge_intervals(self, node_id))
+        menders = Menders(
+            self._tidy, self._free_expired, partial(merge_intervals, self), partial(attribute_parts, self)
+        )
         yield from findings(self._layout, self.clock, menders)
 
     def peek_store(self) -> StoreInfo | None:
@@ -218,20 +228,33 @@ class FileStateBackend(RecordStateBackend):
 
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node."""
-        return self._store.read(lambda image: list(image.intervals_of(node_id)))
+        return self._store.read(lambda image: list(image.work_of(node_id).intervals))
 
-    def read_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the completed partitions of a node."""
-        return self._store.read(lambda image: image.partitions_of(node_id))
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of them."""
+        return self._store.read(lambda image: list(image.work_of(node_id).provenance))
+
+    def read_partitions(
+        self, node_id: str, after: str = "", limit: int | None = None, *, descending: bool = False
+    ) -> list[PartitionState]:
+        """Return completed partitions of a node."""
+        return self._store.read(lambda image: image.work_of(node_id).page(after, limit, descending=descending))
+
+    def read_partition(self, node_id: str, partition: str) -> PartitionState | None:
+        """Return one completed partition."""
+        return self._store.read(lambda image: image.work_of(node_id).partitions.get(partition))
+
+    def read_partition_count(self, node_id: str) -> int:
+        """Return how many partitions a node has completed."""
+        return self._store.read(lambda image: len(image.work_of(node_id).partitions))
+
+    def read_expected(self, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
+        """Return keys of partitions that are expected of a node."""
+        return self._store.read(lambda image: image.work_of(node_id).expected_page(after, limit))
 
     def read_worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work."""
-
-        def worked(image: FileImage) -> list[str]:
-            # The index names a node for as long as it has a file, also one of which everything was restated.
-            return [node for node in image.worked_nodes() if image.intervals_of(node) or image.partitions_of(node)]
-
-        return self._store.read(worked)
+        """Return the ids of the nodes that have work."""
+        return self._store.read(lambda image: image.read_worked_nodes())
 
     def read_locks(self) -> list[LockInfo]:
         """Return the locks that are held now."""

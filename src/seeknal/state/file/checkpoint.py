@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
-from seeknal.state.batch import Changes, PartitionCompleted
+from seeknal.model.records import LoggedChange, NodeState, RunState
+from seeknal.state.batch import Changes
 from seeknal.state.file import durable
 from seeknal.state.file.documents import (
     ClaimSet,
@@ -23,6 +23,7 @@ from seeknal.state.file.filelock import is_locked
 from seeknal.state.file.layout import Layout
 from seeknal.state.history import Columns, History, columns_of
 from seeknal.state.image import Image
+from seeknal.state.work import NodeWork, all_parts, node_of, parts_by_others
 
 MOST_LOADED_NODES = 25_000
 """Node states kept in memory of runs that are not being written; about 20 MB."""
@@ -87,24 +88,22 @@ class FileImage(Image):
             self._is_log_loaded = True
         return self._log
 
-    def intervals_of(self, node_id: str) -> list[CompletedInterval]:
-        """Return the completed intervals of a node, read from its file at first."""
-        self._load_work(node_id)
-        return self.intervals.get(node_id, [])
-
-    def partitions_of(self, node_id: str) -> list[PartitionState]:
-        """Return the completed partitions of a node, read from its file at first."""
-        self._load_work(node_id)
-        return self.read_partitions(node_id)
-
-    def worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that may have completed work, sorted by their bytes."""
-        return sorted(self._worked, key=str.encode)
-
-    def _load_work(self, node_id: str) -> None:
-        if node_id in self._worked and node_id not in self.intervals:
+    def work_of(self, node_id: str) -> NodeWork:
+        """Return what a node has completed, read from its file at first."""
+        if node_id in self._worked and node_id not in self.work:
             document = read_document(self._layout.node(node_id), NodeDocument)
-            self.intervals[node_id], self.partitions[node_id] = document.intervals, document.partitions
+            parts = all_parts(document.intervals, document.provenance)
+            self.work[node_id] = NodeWork(document.intervals, parts, document.partitions.values(), document.expected)
+        return super().work_of(node_id)
+
+    def read_worked_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have work, sorted by their bytes."""
+        # The index names a node for as long as it has a file, also one of which everything was restated.
+        return [node_id for node_id in self.filed_nodes() if self.work_of(node_id)]
+
+    def filed_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have a file of their own, or will, sorted by their bytes."""
+        return sorted(self._worked, key=str.encode)
 
     def settle(self) -> None:
         """Take note that all files hold what the journal says."""
@@ -126,10 +125,8 @@ class FileImage(Image):
     def apply(self, batch: Changes) -> None:
         """Apply numbered changes, and remember which files are behind."""
         for change in batch.work:
-            node_id = change.state.node_id if isinstance(change, PartitionCompleted) else change.node_id
-            self._load_work(node_id)
-            self.intervals.setdefault(node_id, [])
-            self.partitions.setdefault(node_id, {})
+            node_id = node_of(change)
+            self.work.setdefault(node_id, self.work_of(node_id))
             self._worked.add(node_id)
             self.behind_nodes.add(node_id)
         super().apply(batch)
@@ -186,8 +183,13 @@ def write_documents(layout: Layout, image: FileImage) -> int:
     for run_id in sorted(image.behind_runs):
         written += write_document(layout.run(run_id), run_document(image.runs[run_id], image.nodes_of(run_id)))
     for node_id in sorted(image.behind_nodes):
+        work = image.work[node_id]
         document = NodeDocument(
-            node_id=node_id, intervals=image.intervals[node_id], partitions=image.partitions[node_id]
+            node_id=node_id,
+            intervals=work.intervals,
+            partitions=work.partitions,
+            provenance=list(parts_by_others(work.intervals, work.provenance)),
+            expected=list(work.expected),
         )
         written += write_document(layout.node(node_id), document)
     if image.is_log_behind:
@@ -217,7 +219,7 @@ def write_index(path: Path, image: FileImage) -> int:
         sequence=image.sequence,
         runs=list(image.runs.values()),
         history={**image.history.columns(image.runs)},
-        worked=image.worked_nodes(),
+        worked=image.filed_nodes(),
         locks=list(image.locks.values()),
         superseded_by=image.superseded_by,
         has_log=True,

@@ -11,15 +11,24 @@ import msgspec
 
 from seeknal.errors import CorruptStateError, SchemaVersionError
 from seeknal.model.codec import decode, pretty
-from seeknal.model.records import Claim, CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    Claim,
+    CompletedInterval,
+    IntervalProvenance,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Changes
 from seeknal.state.file import durable
 from seeknal.state.history import Columns
 from seeknal.state.image import LockEntry
 
-FORMAT = 3
-"""Of the whole store: 1 had no change log, and named every run in the history of every node; 2 had no claims."""
+FORMAT = 4
+"""Of the whole store: 1 had no change log, and named every run in the history of every node; 2 had no claims; 3 did not
+tell which run completed each part of an interval, nor which partitions are expected."""
 
 _CHECKSUM = b',\n  "checksum": '
 _END = b"\n}\n"
@@ -56,11 +65,21 @@ class RunDocument(Document, kw_only=True):
 
 
 class NodeDocument(Document, kw_only=True):
-    """What a node has completed, across runs."""
+    """What a node has completed, across runs.
+
+    Attributes:
+        node_id: The node.
+        intervals: Canonical.
+        partitions: By their keys.
+        provenance: The parts that another run has completed than the one that their interval names.
+        expected: Keys of partitions that are expected.
+    """
 
     node_id: str
     intervals: list[CompletedInterval]
     partitions: dict[str, PartitionState]
+    provenance: list[IntervalProvenance] = []
+    expected: list[str] = []
 
 
 class ClaimSet(msgspec.Struct, frozen=True):

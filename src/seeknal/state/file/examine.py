@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from seeknal.state.checks import (
     lease_finding,
     node_findings,
     orphan_finding,
+    provenance_findings,
     run_findings,
     work_findings,
 )
@@ -47,11 +49,13 @@ class Menders(NamedTuple):
         tidy: Removes what interrupted writes left, and brings ``run_state.json`` up to date.
         free_expired: Marks leases that ran out as given back.
         merge: Makes the intervals of a node canonical.
+        attribute: Makes its provenance that of its intervals.
     """
 
     tidy: Callable[[], object]
     free_expired: Callable[[], object]
     merge: Callable[[str], object]
+    attribute: Callable[[str], object]
 
 
 def findings(layout: Layout, clock: Clock, menders: Menders) -> list[Finding]:
@@ -208,18 +212,20 @@ def _content_findings(
             yield from node_findings(state, where)
             yield from _orphans_in(run.run_id, state.run_id, state.node_id, str(path))
     yield from _sequence_findings(image, where)
-    for node_id in image.worked_nodes():
+    for node_id in image.filed_nodes():
         path = layout.node(node_id)
         try:
-            done, partitions = image.intervals_of(node_id), image.partitions_of(node_id)
+            work = image.work_of(node_id)
         except SeeknalError as problem:
             if not path.exists():
                 yield _damaged_document(path, problem)
             continue
-        yield from interval_findings(done, where, lambda node_id=node_id: menders.merge(node_id))  # type: ignore[misc]
-        for each in partitions:
+        yield from interval_findings(work.intervals, where, partial(menders.merge, node_id))
+        attribute = partial(menders.attribute, node_id)
+        yield from provenance_findings(node_id, work.intervals, work.provenance, where, attribute)
+        for each in work.partitions.values():
             yield from work_findings(each, where)
-        for span in done:
+        for span in work.intervals:
             yield from work_findings(span, where)
     try:
         image.log()

@@ -19,8 +19,15 @@ from pathlib import Path
 from seeknal.clock import Clock
 from seeknal.errors import CorruptStateError
 from seeknal.model.codec import decode, encode
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
-from seeknal.state.batch import Batch, Changes, IntervalCompleted, PartitionCompleted
+from seeknal.model.records import (
+    CompletedInterval,
+    IntervalProvenance,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
+from seeknal.state.batch import Batch, Changes
 from seeknal.state.file import durable
 from seeknal.state.file.checkpoint import FileImage, left_copies, write_index
 from seeknal.state.file.documents import Entry, StoreDocument, read_document, write_document
@@ -30,6 +37,7 @@ from seeknal.state.file.layout import Layout
 from seeknal.state.file.snapshot import snapshot
 from seeknal.state.file.store import FileStore
 from seeknal.state.whole import LoggedReading, Record, SideStore
+from seeknal.state.work import record_of
 
 COPY_BYTES = 1 << 20
 
@@ -110,15 +118,23 @@ class _Frozen:
 
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed work."""
-        return self._image.worked_nodes()
+        return self._image.read_worked_nodes()
 
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node."""
-        return list(self._image.intervals_of(node_id))
+        return list(self._image.work_of(node_id).intervals)
+
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of them."""
+        return list(self._image.work_of(node_id).provenance)
 
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node."""
-        return self._image.partitions_of(node_id)
+        return self._image.work_of(node_id).page("", None)
+
+    def read_expected(self, node_id: str) -> list[str]:
+        """Return the keys of partitions that are expected of a node."""
+        return self._image.work_of(node_id).expected_page("", None)
 
     def scan_log(self) -> Iterator[LoggedChange]:
         """Yield the change log in the order of time."""
@@ -217,8 +233,7 @@ def _in_order(changes: Changes) -> Iterator[Record]:
         yield run
         while left and left[0].run_id == run.run_id:
             yield left.popleft()
-    for work in changes.work:
-        if isinstance(work, IntervalCompleted):
-            yield CompletedInterval(work.node_id, work.start, work.end, work.run_id)
-        elif isinstance(work, PartitionCompleted):
-            yield work.state
+    for change in changes.work:
+        record = record_of(change)
+        if record is not None:
+            yield record

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeGuard, get_args
 
 from seeknal.model.codec import encode
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
-from seeknal.state.batch import (
-    Batch,
-    IntervalCompleted,
-    IntervalRestated,
-    PartitionCompleted,
-    PartitionRestated,
-    Work,
+from seeknal.model.records import (
+    CompletedInterval,
+    ExpectedPartition,
+    IntervalProvenance,
+    NodeState,
+    PartitionState,
+    RunState,
 )
+from seeknal.state.batch import Batch, IntervalRestated, Work
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import BATCH_ROWS, Counts
-from seeknal.state.whole import Reading, Record
+from seeknal.state.whole import Reading, Record, work_records
+from seeknal.state.work import WorkRecord, doing, undoing
 
 BATCH_BYTES = 4 << 20
 """A commit holds no more than this, whatever its rows, but for a single record: servers limit what they are sent."""
@@ -42,9 +43,9 @@ class Lookup(Reading, Protocol):
         """Return a run, or ``None``."""
 
 
-_HEADS: dict[type[Record], bytes] = {
-    kind: kind.__name__.encode() + b" " for kind in (RunState, NodeState, CompletedInterval, PartitionState)
-}
+_HEADS: dict[type[Record], bytes] = {kind: kind.__name__.encode() + b" " for kind in get_args(Record)}
+
+Coverage: TypeAlias = CompletedInterval | IntervalProvenance
 
 
 class Ledger:
@@ -181,36 +182,36 @@ class Copy:
         ours, theirs = source.read_worked_nodes(), self._target.read_worked_nodes()
         known, wanted = set(theirs), set(ours)
         for node_id in sorted(wanted | known, key=str.encode):
-            intervals = source.read_intervals(node_id) if node_id in wanted else []
-            partitions = source.read_partitions(node_id) if node_id in wanted else []
-            records: list[Record] = [*intervals, *partitions]
+            records = list(work_records(source, node_id)) if node_id in wanted else []
             for record in records:
                 ledger.add(record)
-            self._change_intervals(intervals, self._target.read_intervals(node_id) if node_id in known else [])
-            self._change_partitions(partitions, self._target.read_partitions(node_id) if node_id in known else [])
+            there = list(work_records(self._target, node_id)) if node_id in known else []
+            self._change_intervals([*filter(is_coverage, records)], [*filter(is_coverage, there)])
+            self._change_keys(records, there)
 
-    def _change_intervals(self, ours: list[CompletedInterval], theirs: list[CompletedInterval]) -> None:
+    def _change_intervals(self, ours: list[Coverage], theirs: list[Coverage]) -> None:
         if ours == theirs:
             return
         spans = [*ours, *theirs]
         cleared = IntervalRestated(spans[0].node_id, min(s.start for s in spans), max(s.end for s in spans))
-        self._inverse.work += [cleared, *map(_completed, theirs)]
+        self._inverse.work += [cleared, *map(doing, theirs)]
         self._do([cleared] if theirs else [])
-        self._do(map(_completed, ours))
+        self._do(map(doing, ours))
 
-    def _change_partitions(self, ours: list[PartitionState], theirs: list[PartitionState]) -> None:
-        there = {state.partition: state for state in theirs}
-        wanted = {state.partition: state for state in ours}
-        for key, state in there.items():
-            if wanted.get(key) != state:
-                self._inverse.work.append(PartitionCompleted(state))
+    def _change_keys(self, ours: list[WorkRecord], theirs: list[WorkRecord]) -> None:
+        """Change the partitions, and which of them are expected."""
+        there = {key: record for record in theirs if (key := _key(record))}
+        wanted = {key: record for record in ours if (key := _key(record))}
+        for key, record in there.items():
+            if wanted.get(key) != record:
+                self._inverse.work.append(doing(record))
             if key not in wanted:
-                self._do([PartitionRestated(state.node_id, key)])
-        for key, state in wanted.items():
+                self._do(filter(None, [undoing(record)]))
+        for key, record in wanted.items():
             if key not in there:
-                self._inverse.work.append(PartitionRestated(state.node_id, key))
-            if there.get(key) != state:
-                self._do([PartitionCompleted(state)])
+                self._inverse.work += filter(None, [undoing(record)])
+            if there.get(key) != record:
+                self._do([doing(record)])
 
     def _do(self, work: Iterable[Work]) -> None:
         for change in work:
@@ -242,5 +243,11 @@ def _place(run: RunState) -> tuple[int, bytes]:
     return run.sequence, run.run_id.encode()
 
 
-def _completed(span: CompletedInterval) -> IntervalCompleted:
-    return IntervalCompleted(span.node_id, span.start, span.end, span.run_id)
+def is_coverage(record: WorkRecord) -> TypeGuard[Coverage]:
+    """Return whether a record is of intervals."""
+    return isinstance(record, CompletedInterval | IntervalProvenance)
+
+
+def _key(record: WorkRecord) -> tuple[type, str] | None:
+    """Return what a record of a partition is found by."""
+    return (type(record), record.partition) if isinstance(record, PartitionState | ExpectedPartition) else None

@@ -14,13 +14,15 @@ import msgspec
 
 from seeknal.errors import TransferError
 from seeknal.model.intervals import Interval, gaps
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
-from seeknal.state.batch import Batch, IntervalCompleted, IntervalRestated, PartitionCompleted, PartitionRestated
-from seeknal.state.migration.copying import Ledger, Lookup
+from seeknal.model.records import ExpectedPartition, NodeState, PartitionState, RunState
+from seeknal.state.batch import Batch, IntervalRestated, PartitionCompleted, PartitionRestated, PartitionUnexpected
+from seeknal.state.migration.copying import Coverage, Ledger, Lookup, is_coverage
 from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import StoreInfo, filling_mark, is_being_filled
 from seeknal.state.transfer import BATCH_ROWS, Record
+from seeknal.state.whole import work_records
+from seeknal.state.work import doing
 
 R = TypeVar("R", RunState, NodeState)
 
@@ -130,8 +132,10 @@ class Merge:
                     batch, inverse = Batch(successor=self._mark), Batch()
             self._commit(batch, inverse)
         for node_id in source.read_worked_nodes():
-            self._add_intervals(node_id, source.read_intervals(node_id), ledger)
+            records = list(work_records(source, node_id))
+            self._add_intervals(node_id, [*filter(is_coverage, records)], ledger)
             self._add_partitions(node_id, source.read_partitions(node_id), ledger)
+            self._add_expected([record for record in records if isinstance(record, ExpectedPartition)], ledger)
 
     def verify(self, source: RecordStateBackend, ledger: Ledger) -> None:
         """Hold what the target has against the source.
@@ -152,7 +156,9 @@ class Merge:
             known = {state.partition: state for state in self._target.read_partitions(node_id)}
             if any(state.partition not in known for state in partitions):
                 raise _missing(f"partitions of node {node_id!a}")
-            _enter(ledger, [*intervals, *partitions])
+            if set(source.read_expected(node_id)) - set(self._target.read_expected(node_id)):
+                raise _missing(f"expected partitions of node {node_id!a}")
+            _enter(ledger, work_records(source, node_id))
 
     def _drop_begun(self, source: RecordStateBackend) -> None:
         """Remove what a merge that was killed left, whose place in the order would be another one now."""
@@ -163,17 +169,17 @@ class Merge:
                 inverse = Batch(deleted_runs=[run.run_id], runs=[there], nodes=nodes)
                 self._commit(Batch(successor=self._mark, deleted_runs=[run.run_id]), inverse)
 
-    def _add_intervals(self, node_id: str, ours: list[CompletedInterval], ledger: Ledger) -> None:
+    def _add_intervals(self, node_id: str, ours: list[Coverage], ledger: Ledger) -> None:
         if not ours:
             return
-        theirs = self._target.read_intervals(node_id)
+        theirs = [*filter(is_coverage, work_records(self._target, node_id))]
         spans = [*ours, *theirs]
         cleared = IntervalRestated(node_id, min(span.start for span in spans), max(span.end for span in spans))
-        inverse = Batch(work=[cleared, *map(_completed, theirs)])
+        inverse = Batch(work=[cleared, *map(doing, theirs)])
         for first in range(0, len(ours), self._rows):
             part = ours[first : first + self._rows]
             _enter(ledger, part)
-            self._commit(Batch(successor=self._mark, work=[*map(_completed, part)]), inverse)
+            self._commit(Batch(successor=self._mark, work=[*map(doing, part)]), inverse)
             inverse = Batch()
 
     def _add_partitions(self, node_id: str, ours: list[PartitionState], ledger: Ledger) -> None:
@@ -188,6 +194,15 @@ class Merge:
                 batch.work.append(PartitionCompleted(state))
                 inverse.work.append(PartitionCompleted(known) if known else PartitionRestated(node_id, state.partition))
             self._commit(batch, inverse)
+
+    def _add_expected(self, ours: list[ExpectedPartition], ledger: Ledger) -> None:
+        _enter(ledger, ours)
+        there = set(self._target.read_expected(ours[0].node_id)) if ours else set()
+        new = [record for record in ours if record.partition not in there]
+        for first in range(0, len(new), self._rows):
+            part = new[first : first + self._rows]
+            inverse = Batch(work=[PartitionUnexpected(record.node_id, record.partition) for record in part])
+            self._commit(Batch(successor=self._mark, work=[*map(doing, part)]), inverse)
 
     def _commit(self, batch: Batch, inverse: Batch) -> None:
         if not batch.is_empty:
@@ -214,10 +229,6 @@ def _unplaced(record: R) -> R:
 
 def _time_of(state: NodeState) -> datetime | None:
     return state.finished_at or state.started_at
-
-
-def _completed(span: CompletedInterval) -> IntervalCompleted:
-    return IntervalCompleted(span.node_id, span.start, span.end, span.run_id)
 
 
 def _missing(what: str) -> TransferError:

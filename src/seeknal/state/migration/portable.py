@@ -174,6 +174,7 @@ def _target_end(
             yield _TargetEnd(Copy(target, mark=mark, undo=filling.undo, rows=rows).make_equal, filling.open)
         return
     check_offers(type(target))
+    check_keeps_expected(source, type(target))
     with _locked(target) as lease, ExitStack() as stack:
         writing = Rewriting(target, lease, rows=rows)
         found = writing.difference(source)
@@ -226,6 +227,21 @@ def check_offers(kind: type[StateBackend]) -> None:
             f"a {kind.__name__} does not keep when a partition was completed",
             hint="Whoever maintains that backend has to let add_completed_partition() take completed_at.",
         )
+
+
+def check_keeps_expected(source: StateBackend | Lookup, kind: type[StateBackend]) -> None:
+    """Raise if partitions are expected that a class of stores, written through its verbs, would not be told of.
+
+    Raises:
+        CapabilityError: The message names a node.
+    """
+    reading = reading_of(source) if isinstance(source, StateBackend) else source
+    for node_id in reading.read_worked_nodes():
+        if reading.read_expected(node_id):
+            raise CapabilityError(
+                f"partitions are expected of node {node_id!a}, which a {kind.__name__} would not be told",
+                hint="Keep them elsewhere, and drop_expected_partitions() first.",
+            )
 
 
 # ---- both ----

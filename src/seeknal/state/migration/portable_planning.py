@@ -6,7 +6,14 @@ from seeknal.errors import CapabilityError
 from seeknal.state.contract import StateBackend
 from seeknal.state.migration.copying import Ledger, Told
 from seeknal.state.migration.planning import READINGS, ROWS_PER_SECOND, MovePlan, source_problem, work_going_on
-from seeknal.state.migration.portable import check_offers, is_done, is_plain, record_target_problem, view_of
+from seeknal.state.migration.portable import (
+    check_keeps_expected,
+    check_offers,
+    is_done,
+    is_plain,
+    record_target_problem,
+    view_of,
+)
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import records
 
@@ -51,6 +58,7 @@ def plan_portably(
     if is_plain(target_class):
         try:
             check_offers(target_class)
+            check_keeps_expected(source, target_class)
         except CapabilityError as error:
             refused.append(str(error))
     return MovePlan(
@@ -71,5 +79,8 @@ def cautions(
     if is_plain(source):
         told.append(f"{source_where} cannot refuse writes: stop its writers first, and let none write there again")
     if is_plain(target):
-        told.append(f"{target_where} counts for itself: versions, lock tokens and the change log are not carried over")
+        told.append(
+            f"{target_where} counts for itself: versions, lock tokens, the change log and which run "
+            "completed each part of an interval are not carried over"
+        )
     return told

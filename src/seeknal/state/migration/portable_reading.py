@@ -8,10 +8,12 @@ from typing import TypeVar
 import msgspec
 
 from seeknal.errors import CapabilityError, TransferError
-from seeknal.model.records import CompletedInterval, NodeState, PartitionState, RunState
+from seeknal.model.records import CompletedInterval, IntervalProvenance, NodeState, PartitionState, RunState
+from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
 from seeknal.state.migration.copying import Lookup
 from seeknal.state.record_backend import RecordStateBackend
+from seeknal.state.work import all_parts
 
 R = TypeVar("R", RunState, NodeState)
 
@@ -71,6 +73,16 @@ class PlainReading:
         """Return the completed partitions of a node, sorted by the bytes of their keys."""
         return self._store.list_partitions(node_id)
 
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of its intervals, or the run that each of them names."""
+        if Capability.PROVENANCE in self._store.capabilities:
+            return self._store.get_interval_provenance(node_id)
+        return all_parts(self.read_intervals(node_id), [])
+
+    def read_expected(self, node_id: str) -> list[str]:
+        """Return the keys of the partitions that are expected of a node; none of a store that keeps none."""
+        return self._store.list_expected_partitions(node_id) if Capability.EXPECTED in self._store.capabilities else []
+
     def _counted(self, record: R, what: str) -> R:
         if record.sequence < 1 or record.version < 1:
             raise self._unordered(f"{what} has the version {record.version} and the sequence {record.sequence}")
@@ -85,7 +97,9 @@ class PlainReading:
 
 
 class Unplaced:
-    """A store as plain verbs can write it: everything but the versions and sequences, which are 0 here.
+    """A store as plain verbs can write it: without versions and sequences, which are 0 here, and what not all keep.
+
+    That is which run completed each part of an interval, and which partitions are expected.
 
     Args:
         store: What it is read with.
@@ -105,6 +119,14 @@ class Unplaced:
         """Return a run, or ``None``."""
         run = self._store.read_run(run_id)
         return None if run is None else unplaced(run)
+
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return the run that each interval names, of all of it."""
+        return all_parts(self.read_intervals(node_id), [])
+
+    def read_expected(self, node_id: str) -> list[str]:
+        """Return nothing."""
+        return []
 
     def read_nodes(self, run_id: str) -> dict[str, NodeState]:
         """Return the node states of a run, sorted by the bytes of their ids."""

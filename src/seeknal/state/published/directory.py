@@ -54,8 +54,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "runs": len(whole.runs),
             "node_states": len(whole.nodes),
-            "intervals": sum(map(len, image.intervals.values())),
-            "partitions": sum(map(len, image.partitions.values())),
+            "intervals": sum(len(work.intervals) for work in image.work.values()),
+            "partitions": sum(len(work.partitions) for work in image.work.values()),
         }
 
 

@@ -12,13 +12,10 @@ from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, ConfigurationError
 from seeknal.model.changes import stale
 from seeknal.model.records import (
-    CompletedInterval,
     LockInfo,
     NodeState,
-    PartitionState,
     RunState,
 )
-from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, NodeKey, Sequences
 from seeknal.state.capabilities import Capability
 from seeknal.state.change_log import unlocked
@@ -29,22 +26,20 @@ from seeknal.state.retention import Retirement
 from seeknal.state.sql import (
     change_log,
     examine,
-    intervals,
     leases,
     nodes,
     receipts,
     retention,
-    runs,
     schema,
     space,
     store,
 )
 from seeknal.state.sql.address import address_of, table_names
-from seeknal.state.sql.beside import KeepingDatabase
 from seeknal.state.sql.commit import Plan, first_of, is_one_transition
 from seeknal.state.sql.dialects import dialect_of
 from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
+from seeknal.state.sql.reading import ReadDatabase
 from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo
@@ -60,7 +55,7 @@ MOST_REMEMBERED = 1000
 """Node states that an instance remembers having written."""
 
 
-class DatabaseStateBackend(KeepingDatabase):
+class DatabaseStateBackend(ReadDatabase):
     """State in a database: a SQLite file for the processes of one machine, or a server for many machines.
 
     Args:
@@ -75,7 +70,14 @@ class DatabaseStateBackend(KeepingDatabase):
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.PERSISTENT, Capability.PROCESSES, Capability.LOG, Capability.CLAIMS}
+        {
+            Capability.PERSISTENT,
+            Capability.PROCESSES,
+            Capability.LOG,
+            Capability.CLAIMS,
+            Capability.PROVENANCE,
+            Capability.EXPECTED,
+        }
     )
     current_schema: ClassVar[str] = str(schema.SCHEMA_VERSION)
 
@@ -196,64 +198,12 @@ class DatabaseStateBackend(KeepingDatabase):
         with self._database.one_budget(HEALTH_MS):
             return super().health_check()
 
-    def read_store(self) -> StoreInfo:
-        """Return what the store says of itself."""
-        database = self._open
-        return database.read(lambda session: store.read_store(session, database.location))
-
-    def read_run(self, run_id: str) -> RunState | None:
-        """Return one run."""
-        return self._open.read(lambda session: runs.read_run(session, run_id))
-
-    def read_run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
-        """Return run ids in creation order."""
-        return self._open.read(lambda session: runs.read_run_ids(session, status, newest_first, limit))
-
-    def scan_runs(self) -> Iterator[RunState]:
-        """Yield all runs in creation order, a page at a time."""
-        after: RunState | None = None
-        while page := self._open.read(lambda session, after=after: runs.read_page(session, after)):  # type: ignore[misc]
-            yield from page
-            after = page[-1]
-
-    def read_node(self, run_id: str, node_id: str) -> NodeState | None:
-        """Return one node state."""
-        return self._open.read(lambda session: nodes.read_node(session, run_id, node_id))
-
     def guessing(self) -> Callable[[str, str], NodeState | None] | None:
         """Return, for a server, what this instance wrote last; that saves a round trip of a transition."""
         return self._guess_node if self._database.dialect.is_shared else None
 
     def _guess_node(self, run_id: str, node_id: str) -> NodeState | None:
         return self._written.get((run_id, node_id))
-
-    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
-        """Return the node states of a run, sorted by node id."""
-        return self._open.read(lambda session: nodes.read_nodes(session, run_id))
-
-    def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
-        """Return the state of a node that was written last."""
-        return self._open.read(lambda session: nodes.read_latest(session, node_id, status, hidden))
-
-    def read_intervals(self, node_id: str) -> list[CompletedInterval]:
-        """Return the completed intervals of a node."""
-        return self._open.read(lambda session: intervals.read_intervals(session, node_id))
-
-    def read_partitions(self, node_id: str) -> list[PartitionState]:
-        """Return the completed partitions of a node."""
-        return self._open.read(lambda session: intervals.read_partitions(session, node_id))
-
-    def read_partition_keys(self, node_id: str) -> set[str]:
-        """Return the keys of the completed partitions of a node."""
-        return self._open.read(lambda session: intervals.read_partition_keys(session, node_id))
-
-    def read_worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work."""
-        return self._open.read(intervals.read_worked_nodes)
-
-    def read_locks(self) -> list[LockInfo]:
-        """Return the locks that are held now."""
-        return self._open.read(lambda session: leases.read_held(session, self.clock))
 
     # ---- writing ----
 

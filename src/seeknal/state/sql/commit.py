@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from seeknal.clock import Clock
 from seeknal.state.batch import Batch, Sequences
-from seeknal.state.sql import change_log, claims, intervals, leases, nodes, receipts, runs
+from seeknal.state.sql import change_log, claims, intervals, leases, nodes, receipts, runs, work
 from seeknal.state.sql.dialects.base import Rows
 from seeknal.state.sql.sequences import SPAN
 from seeknal.state.sql.statements import Step, Target, statement_of
@@ -74,7 +74,7 @@ class Plan:
         steps += self._node_steps(op_id)
         steps += claims.write_steps(batch.ended_claims, batch.claims)
         for change in batch.work:
-            steps += intervals.work_steps(change)
+            steps += work.change_steps(change)
         steps += [change_log.write_step(change) for change in batch.log]
         steps.append(current_step(self._location, batch.successor))
         runs_asking, nodes_asking = self._asking

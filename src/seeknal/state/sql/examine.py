@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, groupby
 
 from seeknal.errors import SeeknalError
 from seeknal.model.records import RunState
 from seeknal.state.checks import (
     abandoned_findings,
+    attribute_parts,
     duplicate_finding,
     file_findings,
     interval_findings,
@@ -17,12 +19,13 @@ from seeknal.state.checks import (
     merge_intervals,
     node_findings,
     orphan_finding,
+    provenance_findings,
     run_findings,
     work_findings,
 )
 from seeknal.state.finding import Finding, error, no_store, older_schema, refusal, warning
 from seeknal.state.record_store import RecordStore
-from seeknal.state.sql import leases, scan, schema, whole
+from seeknal.state.sql import intervals, leases, scan, schema, whole
 from seeknal.state.sql.drift import drift_findings, drift_of
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.health import health_findings
@@ -143,11 +146,19 @@ def _run_and_node_findings(database: Database, store: RecordStore) -> Iterator[F
 
 def _work_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
     where, reader = database.location, scan.Scan(database)
+    known: set[str] = set()
     for node_id, group in groupby(reader.intervals(), lambda each: each.node_id):
         done = list(group)
-        yield from interval_findings(done, where, lambda node_id=node_id: merge_intervals(store, node_id))  # type: ignore[misc]
+        known.add(node_id)
+        parts = database.read(partial(intervals.read_provenance, node_id=node_id))
+        yield from interval_findings(done, where, partial(merge_intervals, store, node_id))
+        yield from provenance_findings(node_id, done, parts, where, partial(attribute_parts, store, node_id))
         for each in done:
             yield from work_findings(each, where)
+    for node_id, told in groupby(reader.provenance(), lambda each: each.node_id):
+        if node_id not in known:
+            mend = partial(attribute_parts, store, node_id)
+            yield from provenance_findings(node_id, [], list(told), where, mend)
     for partition in reader.partitions():
         yield from work_findings(partition, where)
     yield from reader.unreadable

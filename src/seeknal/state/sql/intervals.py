@@ -1,13 +1,14 @@
-"""Completed intervals and partitions: rows and records.
+"""Completed intervals and their provenance: rows and records.
 
 A change of intervals is a few statements that look at its neighbours only, and nothing is read in between: so it can be
 sent as a part of a whole transaction, and costs the same however many intervals a node has. They rely on the
-rows of a node being canonical (sorted, apart from each other) and on nobody else changing them meanwhile.
+rows of a node being canonical (sorted, apart from each other, but for those of two runs in the provenance) and on
+nobody else changing them meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -15,53 +16,60 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     ScalarSelect,
+    Select,
+    Table,
+    and_,
     bindparam,
     delete,
     func,
     insert,
     literal_column,
+    or_,
     select,
     text,
-    union,
     union_all,
     update,
 )
 
-from seeknal.model.codec import decode, encode
 from seeknal.model.instants import from_us, to_us
-from seeknal.model.records import CompletedInterval, PartitionState
-from seeknal.state.batch import IntervalCompleted, IntervalRestated, PartitionCompleted, Work
+from seeknal.model.records import CompletedInterval, IntervalProvenance
+from seeknal.state.batch import IntervalAttributed, IntervalCompleted, IntervalRestated, Work
 from seeknal.state.sql.statements import Session, Statement, Step, Target
 
 _FIRST = bindparam("start_us", type_=BigInteger)
 _END = bindparam("end_us", type_=BigInteger)
+_COLUMNS = ["node_id", "start_us", "end_us", "run_id"]
+
+Spans = Callable[[Target], Table]
+"""Which of the two tables of spans."""
+
+
+def _coverage(on: Target) -> Table:
+    return on.tables.completed_intervals
+
+
+def _provenance(on: Target) -> Table:
+    return on.tables.interval_provenance
 
 
 def _of_node(table: FromClause) -> ColumnElement[bool]:
     return table.c.node_id == bindparam("node_key")
 
 
-def _last_start(on: Target, before: ColumnElement[Any], *, inclusive: bool = False) -> ScalarSelect[Any]:
-    """Return where the last interval begins that begins before an instant, or at it.
+def _last_start(spans: Table, before: ColumnElement[Any], *, inclusive: bool = False) -> ScalarSelect[Any]:
+    """Return where the last span begins that begins before an instant, or at it.
 
     Wrapped once more, since MySQL reads the table that it changes only through a derived one.
     Source: https://dev.mysql.com/doc/refman/8.4/en/update.html
     """
-    other = on.tables.completed_intervals.alias("other")
+    other = spans.alias("other")
     earlier = other.c.start_us <= before if inclusive else other.c.start_us < before
     found = select(func.max(other.c.start_us).label("last")).where(_of_node(other), earlier).subquery("found")
     return select(found.c.last).scalar_subquery()
 
 
-def _merged(on: Target) -> Any:
-    """Put ``[start, end)`` and all that it touches into one row, at the place of the first."""
-    spans = on.tables.completed_intervals
-    near = spans.alias("near")
-    # They never overlap, so only the last one that begins earlier can reach into the span.
-    first = func.coalesce(_last_start(on, _FIRST), _FIRST)
-    touched = select(near.c.start_us, near.c.end_us).where(
-        _of_node(near), near.c.start_us >= first, near.c.start_us <= _END, near.c.end_us >= _FIRST
-    )
+def _joined(on: Target, spans: Table, touched: Select[Any]) -> Any:
+    """Put ``[start, end)`` and what it joins into one row, at the place of the first."""
     every = union_all(select(_FIRST.label("start_us"), _END.label("end_us")), touched).subquery("every")
     row: Any = select(
         bindparam("node_key").label("node_id"),
@@ -69,47 +77,93 @@ def _merged(on: Target) -> Any:
         func.max(every.c.end_us).label("end_us"),
         bindparam("run_key").label("run_id"),
     ).where(text("1 = 1"))  # or SQLite takes ON CONFLICT for a join: https://www.sqlite.org/lang_upsert.html §2.2
-    added = on.dialect.insert(spans).from_select(["node_id", "start_us", "end_us", "run_id"], row)
+    added = on.dialect.insert(spans).from_select(_COLUMNS, row)
     return on.dialect.overwriting(
         added, ["node_id", "start_us"], lambda new: {"end_us": new["end_us"], "run_id": new["run_id"]}
     )
 
 
+def _merged(on: Target) -> Any:
+    """Merge ``[start, end)`` with all that it touches."""
+    spans = _coverage(on)
+    near = spans.alias("near")
+    # They never overlap, so only the last one that begins earlier can reach into the span.
+    first = func.coalesce(_last_start(spans, _FIRST), _FIRST)
+    touched = select(near.c.start_us, near.c.end_us).where(
+        _of_node(near), near.c.start_us >= first, near.c.start_us <= _END, near.c.end_us >= _FIRST
+    )
+    return _joined(on, spans, touched)
+
+
 def _swallowed(on: Target) -> Any:
     """Remove what the row that `_merged` has put covers: it begins last of those that begin no later than ``start``."""
-    spans = on.tables.completed_intervals
+    spans = _coverage(on)
     return delete(spans).where(
-        _of_node(spans), spans.c.start_us > _last_start(on, _FIRST, inclusive=True), spans.c.start_us <= _END
+        _of_node(spans), spans.c.start_us > _last_start(spans, _FIRST, inclusive=True), spans.c.start_us <= _END
     )
 
 
-def _right_part(on: Target) -> Any:
-    """Give what reaches out of ``[start, end)`` at its end a row of its own."""
-    spans = on.tables.completed_intervals
+def _attributed(on: Target) -> Any:
+    """Join ``[start, end)``, which was cut out before, with what touches it and is of the same run."""
+    spans = _provenance(on)
     near = spans.alias("near")
-    row = select(near.c.node_id, _END.label("start_us"), near.c.end_us, near.c.run_id).where(
-        _of_node(near), near.c.start_us == _last_start(on, _END), near.c.end_us > _END
+    is_before = and_(near.c.start_us == _last_start(spans, _FIRST), near.c.end_us == _FIRST)
+    touched = select(near.c.start_us, near.c.end_us).where(
+        _of_node(near), or_(is_before, near.c.start_us == _END), near.c.run_id == bindparam("run_key")
     )
-    return insert(spans).from_select(["node_id", "start_us", "end_us", "run_id"], row)
+    return _joined(on, spans, touched)
 
 
-def _left_part(on: Target) -> Any:
+def _joined_behind(on: Target) -> Any:
+    """Remove what the row that `_attributed` has put covers."""
+    spans = _provenance(on)
+    return delete(spans).where(_of_node(spans), spans.c.start_us == _END, spans.c.run_id == bindparam("run_key"))
+
+
+def _right_part(of: Spans) -> Statement:
+    """Give what reaches out of ``[start, end)`` at its end a row of its own."""
+
+    def build(on: Target) -> Any:
+        spans = of(on)
+        near = spans.alias("near")
+        row = select(near.c.node_id, _END.label("start_us"), near.c.end_us, near.c.run_id).where(
+            _of_node(near), near.c.start_us == _last_start(spans, _END), near.c.end_us > _END
+        )
+        return insert(spans).from_select(_COLUMNS, row)
+
+    return Statement(build)
+
+
+def _left_part(of: Spans) -> Statement:
     """Shorten what reaches into ``[start, end)`` from before."""
-    spans = on.tables.completed_intervals
-    return (
-        update(spans)
-        .where(_of_node(spans), spans.c.start_us == _last_start(on, _FIRST), spans.c.end_us > _FIRST)
-        .values(end_us=_FIRST)
-    )
+
+    def build(on: Target) -> Any:
+        spans = of(on)
+        return (
+            update(spans)
+            .where(_of_node(spans), spans.c.start_us == _last_start(spans, _FIRST), spans.c.end_us > _FIRST)
+            .values(end_us=_FIRST)
+        )
+
+    return Statement(build)
 
 
-def _inside(on: Target) -> Any:
-    spans = on.tables.completed_intervals
-    return delete(spans).where(_of_node(spans), spans.c.start_us >= _FIRST, spans.c.start_us < _END)
+def _inside(of: Spans) -> Statement:
+    def build(on: Target) -> Any:
+        spans = of(on)
+        return delete(spans).where(_of_node(spans), spans.c.start_us >= _FIRST, spans.c.start_us < _END)
+
+    return Statement(build)
 
 
-COMPLETE = (Statement(_merged), Statement(_swallowed))
-RESTATE = (Statement(_right_part), Statement(_left_part), Statement(_inside))
+def _cut(of: Spans) -> tuple[Statement, ...]:
+    """Return what takes ``[start, end)`` out of a table."""
+    return (_right_part(of), _left_part(of), _inside(of))
+
+
+ATTRIBUTE = (*_cut(_provenance), Statement(_attributed), Statement(_joined_behind))
+COMPLETE = (Statement(_merged), Statement(_swallowed), *ATTRIBUTE)
+RESTATE = (*_cut(_coverage), *_cut(_provenance))
 
 
 def _held_node(on: Target) -> Any:
@@ -120,100 +174,48 @@ def _held_node(on: Target) -> Any:
 
 
 HOLD_NODE = Statement(_held_node)
-INTERVALS = Statement(
-    lambda on: (
-        select(on.tables.completed_intervals)
-        .where(_of_node(on.tables.completed_intervals))
-        .order_by(on.tables.completed_intervals.c.start_us)
-    )
-)
 
 
-def _partition_row(on: Target) -> dict[str, ColumnElement[Any]]:
-    table = on.tables.partitions
-    row: dict[str, ColumnElement[Any]] = {
-        column.name: bindparam(f"new_{column.name}", type_=column.type) for column in table.c
-    }
-    return {**row, "node_id": bindparam("node_key"), "partition": bindparam("part")}
+def _in_order(of: Spans) -> Statement:
+    return Statement(lambda on: select(of(on)).where(_of_node(of(on))).order_by(of(on).c.start_us))
 
 
-PARTITIONS = Statement(
-    lambda on: (
-        select(on.tables.partitions).where(_of_node(on.tables.partitions)).order_by(on.tables.partitions.c.partition)
-    )
-)
-PARTITION_KEYS = Statement(lambda on: select(on.tables.partitions.c.partition).where(_of_node(on.tables.partitions)))
-PUT_PARTITION = Statement(
-    lambda on: on.dialect.overwriting(
-        on.dialect.insert(on.tables.partitions).values(_partition_row(on)),
-        ["node_id", "partition"],
-        lambda new: {c.name: new[c.name] for c in on.tables.partitions.c if not c.primary_key},
-    )
-)
-DROP_PARTITION = Statement(
-    lambda on: delete(on.tables.partitions).where(
-        _of_node(on.tables.partitions), on.tables.partitions.c.partition == bindparam("part")
-    )
-)
-WORKED_NODES = Statement(
-    lambda on: union(select(on.tables.completed_intervals.c.node_id), select(on.tables.partitions.c.node_id))
-)
+INTERVALS = _in_order(_coverage)
+PROVENANCE = _in_order(_provenance)
+
+
+def interval(row: Any) -> CompletedInterval:
+    """Return the record of a row."""
+    return CompletedInterval(row[0], from_us(row[1]), from_us(row[2]), row[3])
+
+
+def part(row: Any) -> IntervalProvenance:
+    """Return the record of a row of the provenance."""
+    return IntervalProvenance(row[0], from_us(row[1]), from_us(row[2]), row[3])
 
 
 def read_intervals(session: Session, node_id: str) -> list[CompletedInterval]:
     """Return the completed intervals of a node, canonical."""
-    rows = session.all(INTERVALS, {"node_key": node_id})
-    return [CompletedInterval(row[0], from_us(row[1]), from_us(row[2]), row[3]) for row in rows]
+    return [interval(row) for row in session.all(INTERVALS, {"node_key": node_id})]
 
 
-def read_partitions(session: Session, node_id: str) -> list[PartitionState]:
-    """Return the completed partitions of a node, sorted by the bytes of their keys."""
-    return [
-        PartitionState(
-            node_id=row[0],
-            partition=row[1],
-            run_id=row[2],
-            completed_at=from_us(row[3]),
-            row_count=row[4],
-            metadata=decode(row[5], dict[str, Any]),
-        )
-        for row in session.all(PARTITIONS, {"node_key": node_id})
-    ]
-
-
-def read_partition_keys(session: Session, node_id: str) -> set[str]:
-    """Return the keys of the completed partitions of a node."""
-    return {row[0] for row in session.all(PARTITION_KEYS, {"node_key": node_id})}
-
-
-def read_worked_nodes(session: Session) -> list[str]:
-    """Return the ids of the nodes that have completed work, sorted by their bytes."""
-    return sorted((row[0] for row in session.all(WORKED_NODES)), key=str.encode)
+def read_provenance(session: Session, node_id: str) -> list[IntervalProvenance]:
+    """Return which run completed each part of them, in order."""
+    return [part(row) for row in session.all(PROVENANCE, {"node_key": node_id})]
 
 
 def hold_steps(work: Iterable[Work]) -> list[Step]:
     """Return the steps that make other writers of these intervals wait, in order, so that nobody waits in a ring."""
-    held = {change.node_id for change in work if isinstance(change, IntervalCompleted | IntervalRestated)}
+    kinds = IntervalCompleted | IntervalRestated | IntervalAttributed
+    held = {change.node_id for change in work if isinstance(change, kinds)}
     return [Step(HOLD_NODE, {"node_key": node_id}) for node_id in sorted(held)]
 
 
-def work_steps(change: Work) -> list[Step]:
-    """Return the steps that complete or restate an interval or a partition."""
-    if isinstance(change, IntervalCompleted):
-        span = {"node_key": change.node_id, "start_us": to_us(change.start), "end_us": to_us(change.end)}
-        return [Step(statement, {**span, "run_key": change.run_id}) for statement in COMPLETE]
+def change_steps(change: IntervalCompleted | IntervalRestated | IntervalAttributed) -> list[Step]:
+    """Return the steps that complete or restate an interval, or tell of a part of one which run completed it."""
+    params = {"node_key": change.node_id, "start_us": to_us(change.start), "end_us": to_us(change.end)}
     if isinstance(change, IntervalRestated):
-        span = {"node_key": change.node_id, "start_us": to_us(change.start), "end_us": to_us(change.end)}
-        return [Step(statement, span) for statement in RESTATE]
-    if isinstance(change, PartitionCompleted):
-        state = change.state
-        params = {
-            "node_key": state.node_id,
-            "part": state.partition,
-            "new_run_id": state.run_id,
-            "new_completed_us": to_us(state.completed_at),
-            "new_row_count": state.row_count,
-            "new_metadata": encode(state.metadata).decode(),
-        }
-        return [Step(PUT_PARTITION, params)]
-    return [Step(DROP_PARTITION, {"node_key": change.node_id, "part": change.partition})]
+        return [Step(statement, params) for statement in RESTATE]
+    params["run_key"] = change.run_id
+    statements = COMPLETE if isinstance(change, IntervalCompleted) else ATTRIBUTE
+    return [Step(statement, params) for statement in statements]

@@ -8,11 +8,18 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import and_, bindparam, func, literal_column, or_, select
 
-from seeknal.model.codec import decode
-from seeknal.model.instants import from_us
-from seeknal.model.records import Claim, CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    Claim,
+    CompletedInterval,
+    IntervalProvenance,
+    LockInfo,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.finding import Finding, error
-from seeknal.state.sql import change_log, claims, leases, nodes, runs
+from seeknal.state.sql import change_log, claims, intervals, leases, nodes, partitions, runs
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.statements import Row, Statement, Target
 
@@ -52,7 +59,7 @@ def _repeated(table: str, *keys: str) -> Statement:
     return Statement(build)
 
 
-PAGED = ("runs", "node_states", "completed_intervals", "partitions", "change_log", "claims")
+PAGED = ("runs", "node_states", "completed_intervals", "interval_provenance", "partitions", "change_log", "claims")
 PAGES = {name: _page(name) for name in PAGED}
 SAME_RUNS = _repeated("runs", "sequence")
 SAME_STATES = _repeated("node_states", "node_id", "sequence")
@@ -87,21 +94,6 @@ FREE_EXPIRED = Statement(
 )
 
 
-def _interval(row: Row) -> CompletedInterval:
-    return CompletedInterval(row[0], from_us(row[1]), from_us(row[2]), row[3])
-
-
-def _partition(row: Row) -> PartitionState:
-    return PartitionState(
-        node_id=row[0],
-        partition=row[1],
-        run_id=row[2],
-        completed_at=from_us(row[3]),
-        row_count=row[4],
-        metadata=decode(row[5], dict[str, Any]),
-    )
-
-
 class Scan:
     """Reads every record of a store; what cannot be read is kept as a finding.
 
@@ -123,11 +115,15 @@ class Scan:
 
     def intervals(self) -> Iterator[CompletedInterval]:
         """Yield all completed intervals, by node, then start."""
-        return self._records("completed_intervals", _interval, ("node", "start"), (str, int))
+        return self._records("completed_intervals", intervals.interval, ("node", "start"), (str, int))
+
+    def provenance(self) -> Iterator[IntervalProvenance]:
+        """Yield which run completed each part of them, by node, then start."""
+        return self._records("interval_provenance", intervals.part, ("node", "start"), (str, int))
 
     def partitions(self) -> Iterator[PartitionState]:
         """Yield all completed partitions, by node, then key."""
-        return self._records("partitions", _partition, ("node", "partition"), (str, str))
+        return self._records("partitions", partitions.partition, ("node", "partition"), (str, str))
 
     def changes(self) -> Iterator[LoggedChange]:
         """Yield the change log, by time."""

@@ -15,7 +15,7 @@ from seeknal.state.sql.statements import Session, Target
 from seeknal.state.sql.store import GET
 from seeknal.state.sql.tables import Tables
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The number of the newest revision in ``migrations/versions``."""
 
 PUBLISHED_TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('run_state', 'node_state')"

@@ -32,7 +32,9 @@ class Tables:
         run = ForeignKey(self.runs.c.run_id)
         self.node_states = self._table("node_states", _node_columns(run), by_status=["node_id", "status", "sequence"])
         self.completed_intervals = self._table("completed_intervals", _interval_columns())
+        self.interval_provenance = self._table("interval_provenance", _interval_columns())
         self.partitions = self._table("partitions", _partition_columns())
+        self.expected_partitions = self._table("expected_partitions", _expected_columns())
         self.locks = self._table("locks", _lock_columns())
         self.change_log = self._table("change_log", _change_columns())
         self.claims = self._table("claims", _claim_columns())
@@ -99,6 +101,7 @@ def _node_columns(run: ForeignKey) -> Columns:
 
 
 def _interval_columns() -> Columns:
+    """Return those of canonical coverage, and of its provenance, where touching rows of two runs stay two."""
     return [_id("node_id", primary_key=True), _count("start_us", primary_key=True), _count("end_us"), _id("run_id")]
 
 
@@ -111,6 +114,10 @@ def _partition_columns() -> Columns:
         _count("row_count", nullable=True),
         _text("metadata"),
     ]
+
+
+def _expected_columns() -> Columns:
+    return [_id("node_id", primary_key=True), _id("partition", primary_key=True)]
 
 
 def _lock_columns() -> Columns:

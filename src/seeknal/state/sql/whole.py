@@ -17,12 +17,19 @@ from sqlalchemy import Connection, bindparam, exists, literal_column, select, te
 
 from seeknal.clock import Clock
 from seeknal.errors import AccessDeniedError, StateBackendError
-from seeknal.model.records import CompletedInterval, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    IntervalProvenance,
+    LoggedChange,
+    NodeState,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.batch import Batch
 from seeknal.state.change_log import PAGE_CHANGES
 from seeknal.state.lease import held
 from seeknal.state.record_backend import RecordStateBackend
-from seeknal.state.sql import change_log, intervals, leases, nodes, receipts, runs, schema, store
+from seeknal.state.sql import change_log, intervals, leases, nodes, partitions, receipts, runs, schema, store, work
 from seeknal.state.sql.commit import Plan
 from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
@@ -38,7 +45,14 @@ SIDE = "restored_"
 PATIENCE_MS = 1_800_000
 """The budget for each statement of the swap, which writes everything: half an hour, in three attempts."""
 
-CONTENT = ("runs", "node_states", "completed_intervals", "partitions")
+CONTENT = (
+    "runs",
+    "node_states",
+    "completed_intervals",
+    "interval_provenance",
+    "partitions",
+    "expected_partitions",
+)
 """In an order in which they can be filled, for runs are referred to; they are emptied in the other one."""
 
 
@@ -147,15 +161,23 @@ class _Frozen:
 
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed work."""
-        return self._read(intervals.read_worked_nodes)
+        return self._read(work.read_worked_nodes)
 
     def read_intervals(self, node_id: str) -> list[CompletedInterval]:
         """Return the completed intervals of a node."""
         return self._read(lambda session: intervals.read_intervals(session, node_id))
 
+    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
+        """Return which run completed each part of them."""
+        return self._read(lambda session: intervals.read_provenance(session, node_id))
+
     def read_partitions(self, node_id: str) -> list[PartitionState]:
         """Return the completed partitions of a node."""
-        return self._read(lambda session: intervals.read_partitions(session, node_id))
+        return self._read(lambda session: partitions.read_partitions(session, node_id))
+
+    def read_expected(self, node_id: str) -> list[str]:
+        """Return the keys of partitions that are expected of a node."""
+        return self._read(lambda session: partitions.read_expected(session, node_id))
 
     def scan_log(self) -> Iterator[LoggedChange]:
         """Yield the change log in the order of time, a page at a time."""

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from seeknal.clock import FakeClock
 from seeknal.errors import CapabilityError, IntervalError, InvalidFieldError, RunNotFoundError
 from seeknal.state.contract import StateBackend
 from seeknal.state.testing.clauses import clause
-from seeknal.state.testing.factories import BAD_NODE_FIELDS, NODE, RICH, day, everything, spans
+from seeknal.state.testing.factories import NODE, day, everything, spans
 
 BAD_BOUNDS: tuple[tuple[Any, Any], ...] = (
     (day(2), day(2)),
@@ -267,53 +266,6 @@ class IntervalCases:
         assert backend.get_missing_intervals(NODE, datetime(9997, 1, 1), datetime(9998, 1, 1), "0 0 29 2 *", zone) == []
         assert backend.get_missing_intervals(NODE, datetime(2, 1, 1), datetime(2, 2, 1), "0 0 29 2 *", zone) == []
 
-    @clause("PART-1", "PART-3")
-    def test_partitions(self, backend: StateBackend, other: StateBackend, clock: FakeClock) -> None:
-        """Sorted by the bytes of their keys; completing one again replaces it whole."""
-        for run_id in ("r", "s"):
-            backend.create_run(run_id)
-        for key in ("b", "\u00e9", "B", "a"):
-            made = backend.add_completed_partition("r", NODE, key, row_count=0, metadata={"k": key})
-        assert made == other.list_partitions(NODE)[1]
-        clock.advance(seconds=5)
-        again = other.add_completed_partition("s", NODE, "b", metadata=RICH)
-        assert (again.run_id, again.row_count, again.metadata) == ("s", None, RICH)
-        assert again.completed_at == clock.now()
-        found = backend.list_partitions(NODE)
-        assert [each.partition for each in found] == ["B", "a", "b", "\u00e9"]
-        assert found[2] == again
-        assert backend.list_partitions("another") == []
-
-    @clause("PART-2", "ERR-1")
-    def test_bad_partitions(self, backend: StateBackend) -> None:
-        """A missing run, a bad count, metadata that is not JSON: refused, nothing changed."""
-        backend.create_run("r")
-        before = everything(backend)
-        with pytest.raises(RunNotFoundError):
-            backend.add_completed_partition("no", NODE, "p")
-        for field, bad in BAD_NODE_FIELDS:
-            if field in ("row_count", "metadata") and bad is not None:
-                with pytest.raises(InvalidFieldError) as caught:
-                    backend.add_completed_partition("r", NODE, "p", **{field: bad})
-                assert caught.value.field == field
-        assert everything(backend) == before
-
-    @clause("PART-5", "TIME-1", "ERR-1")
-    def test_a_partition_completed_earlier(self, backend: StateBackend, other: StateBackend) -> None:
-        """The caller says when, to the microsecond; other zones are converted, a naive time is local."""
-        backend.create_run("r")
-        at = datetime(2024, 1, 1, 12, 30, 0, 1, tzinfo=UTC)
-        made = backend.add_completed_partition("r", NODE, "p", completed_at=at.astimezone(timezone(timedelta(hours=5))))
-        backend.add_completed_partition("r", NODE, "q", completed_at=at.astimezone().replace(tzinfo=None))
-        assert made.completed_at == at
-        assert made.completed_at.utcoffset() == timedelta()
-        assert [each.completed_at for each in other.list_partitions(NODE)] == [at, at]
-        for bad in ("2024-01-01", 0, at.date()):
-            with pytest.raises(InvalidFieldError) as caught:
-                backend.add_completed_partition("r", NODE, "p", completed_at=bad)  # type: ignore[arg-type]
-            assert caught.value.field == "completed_at"
-        assert other.list_partitions(NODE)[0] == made
-
     @clause("INT-10")
     def test_worked_nodes(self, backend: StateBackend, other: StateBackend) -> None:
         """Those of runs that are gone are among them; a node with nothing left is not. Who cannot tell says so."""
@@ -341,21 +293,3 @@ class IntervalCases:
             backend.restate_intervals("\u00e9", day(1), day(3))
             assert backend.list_worked_nodes() == ["B", "b", "c", "\U0001f600"]
         assert other.list_worked_nodes() == ["B", "b", "c", "\U0001f600"]
-
-    @clause("PART-4")
-    def test_restate_partition(self, backend: StateBackend, other: StateBackend) -> None:
-        """It tells whether it was completed; keys are exact."""
-        backend.create_run("r")
-        for key in ("p", "P"):
-            backend.add_completed_partition("r", NODE, key)
-        assert not backend.restate_partition("another", "p")
-        assert not backend.restate_partition(NODE, "p ")
-        assert other.restate_partition(NODE, "p")
-        assert not backend.restate_partition(NODE, "p")
-        assert [each.partition for each in backend.list_partitions(NODE)] == ["P"]
-        with backend.transaction():
-            backend.add_completed_partition("r", NODE, "q")
-            assert backend.restate_partition(NODE, "q")
-            assert not backend.restate_partition(NODE, "q")
-            assert backend.restate_partition(NODE, "P")
-        assert other.list_partitions(NODE) == []

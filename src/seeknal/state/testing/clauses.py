@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from seeknal.state import claims, contract, reader, retention
+from seeknal.state import claims, contract, partitions, reader, retention
 from seeknal.state.capabilities import Capability
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -39,7 +39,7 @@ def contract_clauses() -> set[str]:
     """Return the ids of all clauses of the contract."""
     return {
         found
-        for module in (contract, reader, retention, claims)
+        for module in (contract, reader, retention, claims, partitions)
         for found in _CLAUSE.findall(inspect.getsource(module))
     }
 

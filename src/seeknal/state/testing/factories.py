@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from seeknal.model.status import NodeStatus
+from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
 
 NODE = "transform.orders"
@@ -155,6 +156,10 @@ def everything(backend: StateBackend, node_ids: Iterable[str] = (NODE,)) -> dict
         "partitions": {node_id: [_plain(each) for each in backend.list_partitions(node_id)] for node_id in nodes},
         "locks": [(lock.run_id, lock.node_id, lock.token) for lock in backend.list_locks()],
     }
+    if Capability.PROVENANCE in backend.capabilities:
+        found["provenance"] = {node_id: backend.get_interval_provenance(node_id) for node_id in nodes}
+    if Capability.EXPECTED in backend.capabilities:
+        found["expected"] = {node_id: backend.list_expected_partitions(node_id) for node_id in nodes}
     for status in (None, *NodeStatus):
         latest = [backend.get_latest_node_state(node_id, status) for node_id in nodes]
         found[f"latest {status}"] = [_plain(state) for state in latest]

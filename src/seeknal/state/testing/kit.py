@@ -17,7 +17,9 @@ from seeknal.state.testing.cases_intervals import IntervalCases
 from seeknal.state.testing.cases_leases import LeaseCases
 from seeknal.state.testing.cases_log import LogCases
 from seeknal.state.testing.cases_nodes import NodeCases
+from seeknal.state.testing.cases_partitions import PartitionCases
 from seeknal.state.testing.cases_processes import ProcessCases
+from seeknal.state.testing.cases_provenance import ProvenanceCases
 from seeknal.state.testing.cases_retention import RetentionCases
 from seeknal.state.testing.cases_runs import RunCases
 from seeknal.state.testing.cases_store import StoreCases
@@ -35,6 +37,8 @@ class StateBackendConformance(
     LeaseCases,
     LogCases,
     IntervalCases,
+    ProvenanceCases,
+    PartitionCases,
     ClaimCases,
     ClaimEndCases,
     RetentionCases,

@@ -1,0 +1,163 @@
+"""The part of the contract about which partitions are expected of a node, which are missing, and how each stands.
+
+What is expected is given with the question, as a list or a definition (`seeknal.model.partitions`), or the store keeps
+it: keys that are found while pipelines run, such as the customers of today, are told to the store once. How a partition
+stands is not written down but follows: it is completed, or somebody who lives has claimed it, or the last attempt
+failed. So nothing says "running" for ever of a worker that was killed. The clauses are part of the law in
+`seeknal.state.contract`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+from seeknal.errors import CapabilityError
+from seeknal.model.changes import check_limit
+from seeknal.model.records import Claim, PartitionReport, PartitionState
+from seeknal.model.status import ClaimStatus, PartitionStatus, as_status
+from seeknal.state.capabilities import Capability
+from seeknal.state.claims import ClaimVerbs
+
+PAGE_PARTITIONS = 1000
+"""How many are read at once where those that are wanted have to be picked out."""
+
+
+class PartitionVerbs(ClaimVerbs):
+    """What is asked of partitions, completed or not."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    @abstractmethod
+    def restate_partition(self, node_id: str, partition: str, *, reason: str | None = None) -> bool:
+        """Un-complete a partition; return whether it was completed. [PART-4] Logged as `restate_partitions` is."""
+
+    def restate_partitions(self, node_id: str, partitions: Iterable[str], *, reason: str | None = None) -> list[str]:
+        """Un-complete partitions; return the keys of those that were completed, each once. [PART-8].
+
+        [PART-9] With a reason, be it an empty one, a store that keeps a log has it there, as ``restate``, with the
+        keys, in the same commit; nothing is logged if none was completed.
+
+        Args:
+            node_id: The node.
+            partitions: Their keys.
+            reason: Why; ``None`` leaves it out of the log.
+
+        Raises:
+            InvalidIdError, InvalidFieldError: Naming the field; nothing changed.
+        """
+        return [key for key in dict.fromkeys(partitions) if self.restate_partition(node_id, key, reason=reason)]
+
+    def expect_partitions(self, node_id: str, partitions: Iterable[str]) -> list[str]:
+        """Tell the store which partitions are expected of a node; return the keys that are new, each once. [EXP-1].
+
+        [EXP-2] What is expected belongs to the node, and stays when its partitions are completed and restated; to
+        expect what is completed changes nothing of that.
+
+        Raises:
+            InvalidIdError: [EXP-3] A key is none; nothing changed.
+            CapabilityError: The backend does not declare `Capability.EXPECTED`.
+        """
+        raise no_expected(self)
+
+    def drop_expected_partitions(self, node_id: str, partitions: Iterable[str]) -> list[str]:
+        """Expect these partitions no longer; return the keys that were expected. [EXP-4] What is completed stays so.
+
+        Raises:
+            InvalidIdError, CapabilityError: As `expect_partitions`.
+        """
+        raise no_expected(self)
+
+    def list_expected_partitions(
+        self, node_id: str, *, after: str | None = None, limit: int | None = None
+    ) -> list[str]:
+        """Return the keys that the store was told to expect, sorted by their bytes. [EXP-5] In pages, as [PART-6].
+
+        Raises:
+            CapabilityError: As `expect_partitions`.
+        """
+        raise no_expected(self)
+
+    def list_partition_statuses(
+        self, node_id: str, *, status: str | None = None, after: str | None = None, limit: int | None = None
+    ) -> list[PartitionReport]:
+        """Return how the partitions of a node stand, sorted by the bytes of their keys. [STAT-1].
+
+        They are those that are completed, claimed, failed, or expected by the store. [STAT-2] ``running`` is what
+        somebody who lives has claimed, ``failed`` what failed last or whose worker is gone, and ``missing`` what is
+        expected and nothing else. [STAT-3] In pages, as [PART-6].
+
+        Args:
+            node_id: The node.
+            status: Only those that are ``completed``, ``running``, ``failed`` or ``missing``.
+            after: Only those whose keys come behind this one.
+            limit: At most so many; 0 is none at all.
+
+        Raises:
+            InvalidIdError, InvalidFieldError: Naming the field.
+        """
+        wanted = None if status is None else as_status(PartitionStatus, status)
+        check_limit(limit)
+        found: list[PartitionReport] = []
+        while limit is None or len(found) < limit:
+            page = self._reports(node_id, after, PAGE_PARTITIONS if wanted or limit is None else limit)
+            found += [report for report in page if wanted in (None, report.status)]
+            if not page:
+                break
+            after = page[-1].partition
+        return found[:limit]
+
+    def _reports(self, node_id: str, after: str | None, limit: int) -> list[PartitionReport]:
+        """Return the next reports, whatever they say."""
+        claims = self.list_claims(node_id) if Capability.CLAIMS in self.capabilities else []
+        expected = []
+        if Capability.EXPECTED in self.capabilities:
+            expected = self.list_expected_partitions(node_id, after=after, limit=limit)
+        # Last, so that what is completed meanwhile is seen as that, and not as nothing at all.
+        completed = self.list_partitions(node_id, after=after, limit=limit)
+        reports = {key: PartitionReport(node_id=node_id, partition=key, status=_MISSING) for key in expected}
+        reports |= {claim.partition: _of_claim(claim, claim.partition) for claim in claims if claim.partition}
+        reports |= {state.partition: _of_completed(state) for state in completed}
+        # What lies behind the last of a full page is not known yet.
+        ends = [page[-1] for page in (expected, [each.partition for each in completed]) if page and len(page) == limit]
+        end = min(ends, default=None)
+        keys = (key for key in reports if (after is None or key > after) and (end is None or key <= end))
+        return [reports[key] for key in sorted(keys)[:limit]]
+
+
+_MISSING = PartitionStatus.MISSING
+
+
+def _of_completed(state: PartitionState) -> PartitionReport:
+    return PartitionReport(
+        node_id=state.node_id,
+        partition=state.partition,
+        status=PartitionStatus.COMPLETED,
+        run_id=state.run_id,
+        row_count=state.row_count,
+        at=state.completed_at,
+    )
+
+
+def _of_claim(claim: Claim, key: str) -> PartitionReport:
+    """Return how a claimed partition stands; one that was given back undone, or may be tried again, has not failed."""
+    ended = PartitionStatus.FAILED if claim.error_message is not None else PartitionStatus.MISSING
+    return PartitionReport(
+        node_id=claim.node_id,
+        partition=key,
+        status=PartitionStatus.RUNNING if claim.status is ClaimStatus.CLAIMED else ended,
+        run_id=claim.run_id,
+        at=claim.since,
+        attempt=claim.attempt,
+        is_parked=claim.status is ClaimStatus.PARKED,
+        error_message=claim.error_message,
+    )
+
+
+def no_expected(store: object) -> CapabilityError:
+    """Return the error of expected partitions that are asked of a store which keeps none."""
+    return CapabilityError(
+        f"a {type(store).__name__} does not keep which partitions are expected",
+        hint="Use a backend that declares Capability.EXPECTED; file and database do.",
+    )

@@ -1,0 +1,51 @@
+"""Add which run completed each part of the intervals, and the partitions that are expected. Never edited once released.
+
+Of what is there, all that is known is the run that an interval names. It may run again where MySQL has made a table and
+a process was killed before the revision was written down.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import context, op
+from sqlalchemy.dialects import postgresql
+
+revision = "0004"
+down_revision = "0003"
+
+ID = sa.String(190).with_variant(postgresql.VARCHAR(190, collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    """Create the tables; those who upgrade at once wait for each other."""
+    _create(
+        "interval_provenance",
+        sa.Column("node_id", ID, primary_key=True),
+        sa.Column("start_us", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("end_us", sa.BigInteger, nullable=False),
+        sa.Column("run_id", ID, nullable=False),
+    )
+    _create(
+        "expected_partitions",
+        sa.Column("node_id", ID, primary_key=True),
+        sa.Column("partition", ID, primary_key=True),
+    )
+    columns: list[Any] = [sa.column(name) for name in ("node_id", "start_us", "end_us", "run_id")]
+    intervals, parts = (_table(name, columns) for name in ("completed_intervals", "interval_provenance"))
+    there = sa.exists().where(parts.c.node_id == intervals.c.node_id, parts.c.start_us == intervals.c.start_us)
+    known = sa.select(*(intervals.c[column.name] for column in columns)).where(~there)
+    op.execute(parts.insert().from_select([column.name for column in columns], known))
+
+
+def _table(name: str, columns: list[Any]) -> Any:
+    names = context.get_context().opts["tables"]
+    return sa.table(f"{names.prefix}{name}", *(sa.column(c.name) for c in columns), schema=names.metadata.schema)
+
+
+def _create(name: str, *columns: Any) -> None:
+    given = context.get_context().opts
+    names, collation = given["tables"], given["collation"]
+    charset = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": collation}
+    maria = {key.replace("mysql", "mariadb"): value for key, value in charset.items()}
+    options = {**charset, **maria} if collation else {}
+    op.create_table(f"{names.prefix}{name}", *columns, schema=names.metadata.schema, if_not_exists=True, **options)
