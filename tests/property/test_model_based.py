@@ -1,11 +1,8 @@
 """Every backend against the memory oracle: the same random program, the same answers after each step."""
 
-import os
-import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -19,19 +16,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.conftest import KINDS, available
-from tests.servers.stores import fresh_store
+from tests.property.places import COST, OPENED, PATIENCE_S, in_a_directory, on_a_server
 
 from seeknal.clock import FakeClock
 from seeknal.errors import SeeknalError
-from seeknal.state.backend import create_state_backend
 from seeknal.state.memory import MemoryStateBackend, MemoryStore
 from seeknal.state.testing.factories import everything
 
 RUNS = ["r", "R", "a/b", "caf\u00e9"]
 NODES = ["n", "N", "../n"]
 NAMES = ("one", "two")
-COST = {"postgresql": 10, "mysql": 12, "libsql": 25}
-"""How many times as long a program takes on a server as on a store of this machine: so many fewer are run."""
 
 sides = st.sampled_from(NAMES)
 runs = st.sampled_from(RUNS)
@@ -280,47 +274,13 @@ def plain(value):
     return {name: getattr(value, name) for name in fields if name != "sequence"} if fields else value
 
 
-@contextmanager
-def in_a_directory(opened, clock):
-    """Give a store of this machine, whose leases the clock itself ages."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
-        yield partial(opened, directory, clock), lambda seconds: None
-
-
-@contextmanager
-def on_a_server(server, clock):
-    """Give a store on a server, whose clock goes its own way."""
-    with fresh_store(server) as store:
-        yield partial(create_state_backend, "database", clock=clock, **store.options), store.age_leases
-
-
-def open_memory(directory, clock):
-    stores = open_memory.__dict__.setdefault("stores", {})
-    return MemoryStateBackend(stores.setdefault(directory, MemoryStore()), clock=clock)
-
-
-def open_file(directory, clock):
-    return create_state_backend("file", base_path=f"{directory}/target", clock=clock)
-
-
-def open_file_that_checkpoints_often(directory, clock):
-    return create_state_backend("file", base_path=f"{directory}/target", clock=clock, checkpoint_bytes=200)
-
-
-def open_sqlite(directory, clock):
-    return create_state_backend("database", db_path=f"{directory}/state.db", clock=clock)
-
-
 def run_programs(place, examples):
     machine = type("Program", (Program,), {"place": staticmethod(place)})
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=30))
 
 
-PATIENCE_S = 0 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 120
-
-
 @pytest.mark.timeout(PATIENCE_S)
-@pytest.mark.parametrize("opened", [open_memory, open_file, open_file_that_checkpoints_often, open_sqlite])
+@pytest.mark.parametrize("opened", OPENED)
 def test_the_backend_does_what_the_oracle_does(opened):
     run_programs(partial(in_a_directory, opened), settings.default.max_examples)
 
