@@ -133,12 +133,14 @@ def pairs_of(completed: Sequence[CompletedInterval]) -> list[tuple[int, int]]:
         AssertionError: They are not canonical (sorted, apart, not empty), or a bound is none of a tick.
     """
     for each in completed:
-        assert each.start < each.end, f"an interval is empty: {each}"
-        assert not (each.start - BEGIN) % TICK, f"nobody ever began a tick there: {each}"
-        assert not (each.end - BEGIN) % TICK, f"nobody ever ended a tick there: {each}"
-    for left, right in pairwise(completed):
-        assert left.end < right.start, f"intervals are not sorted and apart: {left}, {right}"
-    return [((each.start - BEGIN) // TICK, (each.end - BEGIN) // TICK) for each in completed]
+        for bound in (each.start, each.end):
+            assert not (bound - BEGIN) % TICK, f"no tick ever began there: {each}"
+    pairs = [((each.start - BEGIN) // TICK, (each.end - BEGIN) // TICK) for each in completed]
+    for first, behind in pairs:
+        assert first < behind, f"an interval is empty: ticks {first} to {behind}"
+    for left, right in pairwise(pairs):
+        assert left[1] < right[0], f"intervals are not sorted and apart: ticks {left}, {right}"
+    return pairs
 
 
 def ticks_of(pairs: Iterable[tuple[int, int]]) -> set[int]:

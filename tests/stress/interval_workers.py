@@ -16,7 +16,6 @@ from tests.stress.interval_history import Change, History, Line, Op, Pen, Read, 
 
 from seeknal.state.backend import StateBackend, create_state_backend
 
-RUN = "run"
 HOT = 12
 """So many ticks each owner changes again and again; each that follows, once and for all."""
 
@@ -43,6 +42,10 @@ class Scene(msgspec.Struct, frozen=True):
     def history(self, number: int) -> Path:
         return self.folder / f"history-{number}"
 
+    def run(self, number: int) -> str:
+        """Return the run in which a worker completes."""
+        return f"run {number}"
+
     @property
     def is_over(self) -> bool:
         return (self.folder / "stop").exists()
@@ -50,9 +53,9 @@ class Scene(msgspec.Struct, frozen=True):
     def stop(self) -> None:
         (self.folder / "stop").touch()
 
-    def complaints(self) -> list[str]:
+    def complaints(self) -> str:
         """Return what processes found wrong, or failed with."""
-        return [path.read_text() for path in sorted(self.folder.glob("complaint-*"))]
+        return "; ".join(path.read_text() for path in sorted(self.folder.glob("complaint-*")))
 
     @contextmanager
     def complaining(self, who: str) -> Iterator[None]:
@@ -60,7 +63,7 @@ class Scene(msgspec.Struct, frozen=True):
         try:
             yield
         except BaseException as error:
-            (self.folder / f"complaint-{who}").write_text(f"{who}: {error!r}")
+            (self.folder / f"complaint-{who}").write_text(f"{who}: {type(error).__name__}: {error}")
             raise
 
 
@@ -86,13 +89,13 @@ def stripe(scene: Scene, number: int, seed: int, begin: Callable[[], object]) ->
         while not scene.is_over:
             op = program.next_op()
             before, after = program.done, program.after(op)
-            looks = program.chance.random() < 0.2
+            looks = program.chance.random() < 0.4
             pen.write(Line(began=op))
-            carry_out(backend, scene.node, op, (lambda: look(after, "in a transaction")) if looks else None)  # noqa: B023
+            carry_out(backend, scene, number, op, (lambda: look(after, "in a transaction")) if looks else None)  # noqa: B023
             pen.write(Line(ended_ns=now_ns()))
             program.done = after
             if looks:
-                look(program.done, f"after {before ^ after}")
+                look(program.done, f"after a change of {sorted(before ^ after)}")
 
 
 class _Stripe:
@@ -107,7 +110,7 @@ class _Stripe:
 
     def next_op(self) -> Op:
         chance = self.chance
-        if chance.random() < 0.2:
+        if chance.random() < 0.3:
             self._next += 1
             values = chance.choice([[True], [True], [True], [True, False], [False, True]])
             return Op(changes=[self._change(self._next, value) for value in values], is_last=True, before_ns=now_ns())
@@ -149,7 +152,7 @@ def overlap(scene: Scene, number: int, seed: int, begin: Callable[[], object]) -
             undone = [any_range() for _ in range(chance.choice([0, 0, 0, 1]))]
             op = Op(changes=changes, undone=undone, before_ns=now_ns())
             pen.write(Line(began=op))
-            carry_out(backend, scene.node, op)
+            carry_out(backend, scene, number, op)
             pen.write(Line(ended_ns=now_ns()))
             if chance.random() < 0.3:
                 pen.write(Line(saw=seen(backend, scene.node)))
@@ -159,14 +162,16 @@ class _UndoneError(Exception):
     """Rolls a transaction back."""
 
 
-def carry_out(backend: StateBackend, node: str, op: Op, look: Callable[[], object] | None = None) -> None:
-    """Do what an operation says; ``look`` is called inside its transaction, once everything that stays is done."""
+def carry_out(
+    backend: StateBackend, scene: Scene, number: int, op: Op, look: Callable[[], object] | None = None
+) -> None:
+    """Do what an operation of a worker says; ``look`` is called in its transaction, once all that stays is done."""
 
     def change(each: Change) -> None:
         if each.completes:
-            backend.add_completed_interval(RUN, node, each.start, each.end)
+            backend.add_completed_interval(scene.run(number), scene.node, each.start, each.end)
         else:
-            backend.restate_intervals(node, each.start, each.end)
+            backend.restate_intervals(scene.node, each.start, each.end)
 
     if len(op.changes) == 1 and not op.undone:
         change(op.changes[0])
@@ -208,7 +213,9 @@ def watch(scene: Scene, begin: Callable[[], object]) -> None:
     reads = 0
     with scene.complaining("reader"), scene.opened() as backend:
         begin()
-        while not scene.is_over:
+        is_over = False
+        while not is_over:
+            is_over = scene.is_over  # and then once more
             for history in histories:
                 for op in history.read_on():
                     if op.is_last:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.conftest import KINDS
 from tests.stress.interval_history import History, check_overlaps, check_stripes
-from tests.stress.interval_workers import RUN, WIDTH, Scene, overlap, seen, stripe, watch
+from tests.stress.interval_workers import WIDTH, Scene, overlap, seen, stripe, watch
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
@@ -26,6 +26,7 @@ PATIENCE_S = 50
 """For what a process does at last, after it was told to stop, or without anybody in its way."""
 
 FREEZE_S = 0.05
+LEAST_FREEZES = 3
 
 
 class Crowd:
@@ -40,8 +41,9 @@ class Crowd:
     def __init__(self, scene: Scene, work: Callable[..., None], reader: Callable[..., None] | None = None) -> None:
         scene.folder.mkdir()
         with scene.opened() as backend:
-            if not backend.exists(RUN):
-                backend.create_run(RUN)
+            for number in range(scene.count):
+                if not backend.exists(scene.run(number)):
+                    backend.create_run(scene.run(number))
         self._barrier = PROCESSES.Barrier(scene.count + (reader is not None))  # lives as long as somebody may take it
         begin = self._barrier.wait
         self.scene = scene
@@ -55,10 +57,16 @@ class Crowd:
         self.freezes = 0
 
     def run(self, *, least: int, seconds: float = 0, victims: int = 0, freezes: bool = False) -> None:
-        """Let them work until each has had so many acknowledged, and for so long.
+        """Let them work for so long, and until each has had so many acknowledged and everything else has happened.
+
+        Args:
+            least: How many acknowledgements each of them waits for.
+            seconds: How long they work at least.
+            victims: How many are killed.
+            freezes: Whether some are frozen.
 
         Raises:
-            AssertionError: One of them failed, found something wrong, or hangs.
+            AssertionError, pytest.fail.Exception: One of them failed, found something wrong, or hangs.
         """
         everybody = [*self.workers, *self.others]
         for process in everybody:
@@ -66,13 +74,18 @@ class Crowd:
         try:
             deaths = {number: random.randrange(5, least) for number in range(victims)}
             begun = time.monotonic()
-            while time.monotonic() < begun + seconds or not self._have_done(least):
+            while (
+                time.monotonic() < begun + seconds
+                or deaths
+                or (freezes and self.freezes < LEAST_FREEZES)
+                or not self._have_done(least)
+            ):
                 assert time.monotonic() < begun + seconds + PATIENCE_S, "the workers do not get on"
                 for number in [number for number, after in deaths.items() if self._acknowledged(number) >= after]:
                     del deaths[number]
                     self.workers[number].kill()
                     self.killed.add(number)
-                if freezes:
+                if freezes and random.random() < 0.3:
                     self._freeze()
                 self.workers[-1].join(0.01)
                 self._demand_that_they_live()
@@ -80,7 +93,7 @@ class Crowd:
             self.scene.stop()
             for process in everybody:
                 process.join(PATIENCE_S)
-        assert not self.scene.complaints(), self.scene.complaints()
+        self._demand_that_nobody_complains()
         for number, process in enumerate(everybody):
             expected = -signal.SIGKILL if number in self.killed else 0
             assert process.exitcode == expected, f"process {number} ended with {process.exitcode}"
@@ -88,12 +101,16 @@ class Crowd:
             history.read_on()
 
     def _demand_that_they_live(self) -> None:
-        assert not self.scene.complaints(), self.scene.complaints()
+        self._demand_that_nobody_complains()
         for number, process in enumerate([*self.workers, *self.others]):
             assert number in self.killed or process.exitcode is None, f"process {number} ended with {process.exitcode}"
 
+    def _demand_that_nobody_complains(self) -> None:
+        if complaints := self.scene.complaints():
+            pytest.fail(complaints, pytrace=False)
+
     def _have_done(self, least: int) -> bool:
-        """Return whether those who are to die are dead, and the others have done so much."""
+        """Return whether all who live have done so much."""
         return all(number in self.killed or self._acknowledged(number) >= least for number in range(self.scene.count))
 
     def _acknowledged(self, number: int) -> int:
