@@ -22,7 +22,16 @@ from seeknal.errors import (
     StateBackendError,
     TransactionError,
 )
-from seeknal.model.records import CompletedInterval, LockInfo, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.model.records import (
+    CompletedInterval,
+    IntervalProvenance,
+    LockInfo,
+    LoggedChange,
+    NodeState,
+    PartitionReport,
+    PartitionState,
+    RunState,
+)
 from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
 from seeknal.state.lease import Lease
@@ -38,12 +47,14 @@ __all__ = [
     "CompletedInterval",
     "ConcurrencyError",
     "CorruptStateError",
+    "IntervalProvenance",
     "Lease",
     "LeaseLostError",
     "LockHeldError",
     "LockInfo",
     "LoggedChange",
     "NodeState",
+    "PartitionReport",
     "PartitionState",
     "RecordStateBackend",
     "RunNotFoundError",

@@ -10,11 +10,16 @@ failed. So nothing says "running" for ever of a worker that was killed. The clau
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from datetime import datetime
+from itertools import islice
 from typing import ClassVar
 
-from seeknal.errors import CapabilityError
+from seeknal.clock import Clock, SystemClock
+from seeknal.errors import CapabilityError, InvalidFieldError
 from seeknal.model.changes import check_limit
+from seeknal.model.ids import check_id
+from seeknal.model.partitions import PartitionDefinition, missing_partitions
 from seeknal.model.records import Claim, PartitionReport, PartitionState
 from seeknal.model.status import ClaimStatus, PartitionStatus, as_status
 from seeknal.state.capabilities import Capability
@@ -28,6 +33,7 @@ class PartitionVerbs(ClaimVerbs):
     """What is asked of partitions, completed or not."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    clock: Clock = SystemClock()
 
     @abstractmethod
     def restate_partition(self, node_id: str, partition: str, *, reason: str | None = None) -> bool:
@@ -47,7 +53,7 @@ class PartitionVerbs(ClaimVerbs):
         Raises:
             InvalidIdError, InvalidFieldError: Naming the field; nothing changed.
         """
-        return [key for key in dict.fromkeys(partitions) if self.restate_partition(node_id, key, reason=reason)]
+        return [key for key in check_keys(partitions) if self.restate_partition(node_id, key, reason=reason)]
 
     def expect_partitions(self, node_id: str, partitions: Iterable[str]) -> list[str]:
         """Tell the store which partitions are expected of a node; return the keys that are new, each once. [EXP-1].
@@ -78,6 +84,38 @@ class PartitionVerbs(ClaimVerbs):
             CapabilityError: As `expect_partitions`.
         """
         raise no_expected(self)
+
+    def get_missing_partitions(
+        self,
+        node_id: str,
+        expected: PartitionDefinition | Iterable[str] | None = None,
+        *,
+        now: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[str]:
+        """Return the keys that are expected and not completed, in the order of what is expected, each once. [MISS-1].
+
+        [MISS-2] Without ``expected``, of what the store was told to expect (`expect_partitions`). No more keys of
+        ``expected`` are asked for than are needed.
+
+        Args:
+            node_id: The node.
+            expected: A definition, or keys in any iterable.
+            now: Up to when partitions by time are expected; the present when ``None``.
+            limit: At most so many; 0 is none at all.
+
+        Raises:
+            InvalidFieldError, InvalidIdError: Naming the field; a key is none.
+            CapabilityError: Nothing is given, and the backend does not declare `Capability.EXPECTED`.
+        """
+        check_id(node_id, "node_id")
+        check_limit(limit)
+        wanted = self.list_expected_partitions(node_id) if expected is None else expected
+        until = self.clock.now() if now is None else now
+        return list(islice(missing_partitions(wanted, self._completed_keys(node_id), until), limit))
+
+    def _completed_keys(self, node_id: str) -> Container[str]:
+        return {state.partition for state in self.list_partitions(node_id)}
 
     def list_partition_statuses(
         self, node_id: str, *, status: str | None = None, after: str | None = None, limit: int | None = None
@@ -153,6 +191,19 @@ def _of_claim(claim: Claim, key: str) -> PartitionReport:
         is_parked=claim.status is ClaimStatus.PARKED,
         error_message=claim.error_message,
     )
+
+
+def check_keys(partitions: Iterable[str]) -> list[str]:
+    """Return keys, checked, each once.
+
+    Raises:
+        InvalidIdError, InvalidFieldError: Naming the field.
+    """
+    if isinstance(partitions, str | bytes) or not isinstance(partitions, Iterable):
+        raise InvalidFieldError(
+            f"partitions is a {type(partitions).__name__}", hint="Pass a list of keys.", field="partitions"
+        )
+    return list(dict.fromkeys(check_id(key, "partition") for key in partitions))
 
 
 def no_expected(store: object) -> CapabilityError:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from seeknal.errors import InvalidFieldError
 from seeknal.model.changes import check_limit, new_partition
 from seeknal.model.codec import json_copy
 from seeknal.model.ids import check_id
@@ -26,7 +25,7 @@ from seeknal.state.batch import (
 )
 from seeknal.state.capabilities import Capability
 from seeknal.state.change_log import new_change
-from seeknal.state.partitions import no_expected
+from seeknal.state.partitions import check_keys, no_expected
 from seeknal.state.record_store import RecordStore
 from seeknal.state.transaction import LONGEST_PAUSE
 from seeknal.state.unit import UnitOfWork
@@ -143,6 +142,12 @@ class RecordedWork(RecordStore):
         unit = self._unit(node_id)
         return len(unit.partitions(node_id)) if unit else self.read_partition_count(node_id)
 
+    def _completed_keys(self, node_id: str) -> set[str]:
+        unit = self._unit(node_id)
+        if unit is not None:
+            return {state.partition for state in unit.partitions(node_id)}
+        return self.read_partition_keys(node_id)
+
     def list_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed work, or expected partitions, sorted by their bytes."""
         self._check_open()
@@ -156,7 +161,7 @@ class RecordedWork(RecordStore):
     def restate_partitions(self, node_id: str, partitions: Iterable[str], *, reason: str | None = None) -> list[str]:
         """Un-complete partitions; return the keys of those that were completed, each once."""
         check_id(node_id, "node_id")
-        wanted = _keys(partitions)
+        wanted = check_keys(partitions)
 
         def restate(unit: UnitOfWork) -> list[str]:
             completed = [key for key in wanted if unit.partition(node_id, key) is not None]
@@ -184,7 +189,7 @@ class RecordedWork(RecordStore):
     def _expect(self, node_id: str, partitions: Iterable[str], *, is_expected: bool) -> list[str]:
         self._unit(node_id)
         self._check_keeps_expected()
-        wanted = _keys(partitions)
+        wanted = check_keys(partitions)
         change = PartitionExpected if is_expected else PartitionUnexpected
 
         def expect(unit: UnitOfWork) -> list[str]:
@@ -236,19 +241,6 @@ def _page_of(after: str | None, limit: int | None) -> str:
     """
     check_limit(limit)
     return "" if after is None else check_id(after, "after")
-
-
-def _keys(partitions: Iterable[str]) -> list[str]:
-    """Return keys, checked, each once.
-
-    Raises:
-        InvalidIdError, InvalidFieldError: Naming the field.
-    """
-    if isinstance(partitions, str | bytes) or not isinstance(partitions, Iterable):
-        raise InvalidFieldError(
-            f"partitions is a {type(partitions).__name__}", hint="Pass a list of keys.", field="partitions"
-        )
-    return list(dict.fromkeys(check_id(key, "partition") for key in partitions))
 
 
 def _partition_out(state: PartitionState) -> PartitionState:

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import count
 
 import pytest
 
 from seeknal.clock import FakeClock
 from seeknal.errors import CapabilityError, InvalidFieldError, InvalidIdError, RunNotFoundError
+from seeknal.model.partitions import TimePartitions
 from seeknal.model.records import PartitionReport
 from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
 from seeknal.state.testing.clauses import clause, needs
-from seeknal.state.testing.factories import BAD_IDS, BAD_NODE_FIELDS, NODE, RICH, everything
+from seeknal.state.testing.factories import BAD_IDS, BAD_NODE_FIELDS, NODE, RICH, day, everything
 
 KEYS = ["B", "a", "b", "b ", "\u00e9", "\U0001f600"]
 """In the order of their bytes."""
@@ -259,6 +261,42 @@ class PartitionCases:
             with pytest.raises(CapabilityError) as caught:
                 call(NODE, ["a"])
             assert caught.value.hint
+
+    @clause("MISS-1", "ERR-1")
+    def test_missing_partitions(self, backend: StateBackend, other: StateBackend) -> None:
+        """Expected and not completed, in the order of what is expected, of a list or a definition."""
+        backend.create_run("r")
+        days = TimePartitions(start=day(10), schedule="@daily")
+        assert other.get_missing_partitions(NODE, days, now=day(13, 12)) == ["2024-01-10", "2024-01-11", "2024-01-12"]
+        for key in ("2024-01-11", "b", "never expected"):
+            backend.add_completed_partition("r", NODE, key)
+            backend.add_completed_partition("r", "another", "c")
+        assert other.get_missing_partitions(NODE, days, now=day(13, 12)) == ["2024-01-10", "2024-01-12"]
+        assert other.get_missing_partitions(NODE, ["c", "b", "a", "c"]) == ["c", "a"]
+        assert other.get_missing_partitions(NODE, ["c", "b", "a"], limit=1) == ["c"]
+        assert other.get_missing_partitions(NODE, (str(n) for n in count()), limit=3) == ["0", "1", "2"]
+        with backend.transaction():
+            backend.add_completed_partition("r", NODE, "a")
+            assert backend.get_missing_partitions(NODE, ["c", "b", "a"]) == ["c"]
+        for bad in BAD_IDS:
+            with pytest.raises(InvalidIdError):
+                backend.get_missing_partitions(NODE, ["a", bad])
+        with pytest.raises(InvalidFieldError):
+            backend.get_missing_partitions(NODE, "abc")
+
+    @needs(Capability.EXPECTED)
+    @clause("MISS-2")
+    def test_missing_partitions_of_what_the_store_expects(self, backend: StateBackend, other: StateBackend) -> None:
+        """In the order of the keys, until they are completed; restated, they are missing again."""
+        backend.expect_partitions(NODE, ["b", "a", "c"])
+        backend.create_run("r")
+        backend.add_completed_partition("r", NODE, "b")
+        assert other.get_missing_partitions(NODE) == ["a", "c"]
+        assert other.get_missing_partitions(NODE, limit=1) == ["a"]
+        assert other.get_missing_partitions("another") == []
+        backend.restate_partition(NODE, "b")
+        backend.drop_expected_partitions(NODE, ["c"])
+        assert other.get_missing_partitions(NODE) == ["a", "b"]
 
     @clause("STAT-1", "STAT-3")
     def test_statuses_of_what_is_completed(self, backend: StateBackend, other: StateBackend) -> None:
