@@ -257,6 +257,7 @@ def test_the_log_holds_every_key_of_a_long_list(project, capsys) -> None:
         (("--start", "now"), "--start 'now'"),
         (("--start", "-9d", "--format", ""), "--format"),
         (("--start", "-9d", "--format", "%n"), "--format"),
+        (("--start", "-9d", "--format", "%Y %Z"), "--format '%Y %Z' has '%Z'"),
         (("--start", "-9d", "--schedule", "often"), "often"),
         (("--start", "-9d", "--timezone", "Mars"), "--timezone"),
     ],

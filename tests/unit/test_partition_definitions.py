@@ -80,6 +80,18 @@ TICKS = [
     ("2024-01-01", "0 6 * * FRI", None, "%d.%m.%Y", "12.01.2024", "2024-01-12T06:00Z", "2024-01-19T06:00Z"),
     ("2024-01-01", "@hourly", BERLIN, HOURS, "2024-10-27T02+0200", "2024-10-27T00:00Z", "2024-10-27T01:00Z"),
     ("2024-01-01", "@hourly", BERLIN, HOURS, "2024-10-27T02+0100", "2024-10-27T01:00Z", "2024-10-27T02:00Z"),
+    (
+        "2024-01-01",
+        "*/30 * * * *",
+        BERLIN,
+        "%FT%R%z",
+        "2024-10-27T02:30+0100",
+        "2024-10-27T01:30Z",
+        "2024-10-27T02:00Z",
+    ),
+    # The last day of what a key tells.
+    ("2024-01-01", "0 0 L * *", None, "%Y-%m", "2024-01", "2024-01-31T00:00Z", "2024-02-29T00:00Z"),
+    ("2024-01-01", "0 0 31 12 *", None, "%Y", "2024", "2024-12-31T00:00Z", "2025-12-31T00:00Z"),
     ("2024-01-01", "30 2 * * *", BERLIN, "%FT%R", "2024-03-31T03:00", "2024-03-31T01:00Z", "2024-04-01T00:30Z"),
     ("2024-01-01", "@weekly", None, "%G-W%V", "2025-W01", "2025-01-05T00:00Z", "2025-01-12T00:00Z"),
     ("2024-01-01", "@monthly", None, "%B %Y", "February 2024", "2024-02-01T00:00Z", "2024-03-01T00:00Z"),
@@ -95,6 +107,12 @@ def test_a_key_leads_back_to_its_tick(start, schedule, zone, form, key, first, l
     assert definition.interval_of(key) == tick
     assert definition.contains(key, tick.end)
     assert not definition.contains(key, tick.end - timedelta(microseconds=1))
+
+
+def test_the_last_days_of_a_long_iso_year_are_looked_at():
+    years = by_time("2021-01-01", "0 0 2 1 *", form="%G", end="2025-01-01")
+    assert list(years.keys(datetime(2025, 1, 1, tzinfo=UTC))) == ["2020", "2021", "2023"]
+    assert years.interval_of("2020").start == datetime(2021, 1, 2, tzinfo=UTC)  # a Saturday, in week 53
 
 
 @pytest.mark.parametrize(
