@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 WORKERS = 3
 RUNS = ["r", "s"]
 NODES = ["n", "N"]
-KEYS = [("r", "w0"), ("r", None), ("nobody", "w2")]
+KEYS = [("r", "w0"), ("s", None), ("nobody", "w2")]
 """What is locked; each worker begins with the lock at its place."""
 TTLS_S = [30, 2000]
 
@@ -56,8 +56,8 @@ takes = action(
     lease=choices,
     node=mostly_one,
     wanted=wanted,
-    limit=[1, 2, 1, 9, 0],
-    most=[1, 2, 9],
+    limit=[1, 2, 1, 9, 1, 2, 9, 0],
+    most=[1, 2, 1, 9],
     run=[RUNS[0], RUNS[0], *RUNS],
 )
 completions = action("complete", slip=choices, rows=[None, 0, 3])
@@ -69,14 +69,14 @@ restatements_of_intervals = action("restate", node=mostly_one, span=spans)
 retries = action("retry", node=mostly_one)
 
 actions = weighted(
-    (8, takes),
+    (10, takes),
     (2, completions),
     (3, failures),
     (2, returns),
     (2, additions),
     (2, restatements),
     (2, retries),
-    (4, action("acquire", key=KEYS, ttl_s=TTLS_S)),
+    (7, action("acquire", key=KEYS, ttl_s=TTLS_S)),
     (1, action("break_lock", key=KEYS)),
     (1, action("release", key=KEYS)),
     (1, action("pass_time", seconds=[31, 900])),

@@ -91,6 +91,9 @@ class Model:
     def is_done(self, node, span):
         return cells(span) <= self.done[node].keys()
 
+    def is_claimed(self, node, span):
+        return span in self.slips[node] and self.standing(node)[span].status == "claimed"
+
     def standing(self, node):
         """Return all slips of a node, those whose worker is gone as they stand."""
         return {

@@ -15,7 +15,18 @@ from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tests.conftest import KINDS, available
-from tests.property.claims_actions import KEYS, NODES, RUNS, TTLS_S, WORKERS, actions, deferrable, few, reading_first
+from tests.property.claims_actions import (
+    KEYS,
+    NODES,
+    RUNS,
+    TTLS_S,
+    WORKERS,
+    actions,
+    deferrable,
+    few,
+    reading_first,
+    ticks,
+)
 from tests.property.claims_model import BEGIN, HOUR, Draft, Model, Refused, cells, in_order, slip_of
 from tests.property.places import COST, OPENED, PATIENCE_S, in_a_directory, on_a_server
 
@@ -179,13 +190,17 @@ class Program(RuleBasedStateMachine):
             for instance in self.store.instances.values():
                 instance.close()
 
-    @initialize(hand=st.booleans())
-    def begin_with_a_worker_for_each_lock(self, hand):
-        self.do(("create_run", {"worker": 0, "run": RUNS[0]}))
+    @initialize(is_late=st.booleans())
+    def begin_with_a_lock_for_each_worker(self, is_late):
+        for run in RUNS:
+            self.do(("create_run", {"worker": 0, "run": run}))
         for worker, key in enumerate(KEYS):
             self.do(("acquire", {"worker": worker, "key": key, "ttl_s": TTLS_S[1]}))
-        if hand:
-            self.do(("add", {"worker": 0, "node": NODES[0], "run": RUNS[0], "span": (1, 3), "rows": None}))
+        if is_late:  # a range that failed is somebody else's now
+            wanted = {"node": NODES[0], "run": RUNS[0], "wanted": ticks, "limit": 1, "most": 2}
+            self.do(("take", {"worker": 0, "lease": 2, **wanted}))
+            self.do(("fail", {"worker": 0, "slip": 0, "error": "boom"}))
+            self.do(("take", {"worker": 1, "lease": 1, **wanted}))
 
     # ---- steps ----
 
@@ -196,10 +211,7 @@ class Program(RuleBasedStateMachine):
             living = [lease for lease in self.leases if self.model.lives(lease)]
             given["lease"] = nth_last(given["lease"], living if given["lease"] < 8 else [], self.leases)
         if "slip" in given:
-            against = [self.model.against_the_end_of(slip_of(claim)) for claim in self.claims]
-            wanted = set() if given["slip"] < 6 else {"ClaimEndedError"}  # the latter under a lease that is held
-            of = [claim for claim, names in zip(self.claims, against, strict=True) if names == wanted]
-            given["slip"] = nth_last(given["slip"], of if given["slip"] < 9 else [], self.claims)
+            given["slip"] = nth_last(given["slip"], *self.pools(given["slip"]), self.claims)
         if None in (given.get("lease", ()), given.get("slip", ())):
             return None
         if verb in ("take", "complete", "fail", "give_back", "retry"):
@@ -207,6 +219,19 @@ class Program(RuleBasedStateMachine):
         if verb == "acquire":
             given["owner"] = "nobody"
         return given
+
+    def pools(self, number):
+        """Return the claims to choose from: those that live, or those that are over though their lease is held.
+
+        Of the latter first those whose range somebody else has taken since.
+        """
+        pairs = [(claim, slip_of(claim)) for claim in self.claims]
+        against = [(claim, slip, self.model.against_the_end_of(slip)) for claim, slip in pairs]
+        if number < 6:
+            return [[claim for claim, _, names in against if not names]]
+        over = [(claim, slip) for claim, slip, names in against if names == {"ClaimEndedError"}]
+        taken = [claim for claim, slip in over if self.model.is_claimed(slip.node, slip.range)]
+        return [taken, [claim for claim, _ in over]] if number < 9 else []
 
     def perform(self, verb, given):
         """Do it in the store, and return it as a step for the model."""
