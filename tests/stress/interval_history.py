@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import IO
 import msgspec
 
 from seeknal.model.intervals import Interval
-from seeknal.model.records import CompletedInterval
+from seeknal.model.records import CompletedInterval, IntervalProvenance
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 TICK = timedelta(minutes=5)
@@ -126,7 +126,7 @@ def spans_of(ticks: Iterable[int]) -> list[Interval]:
     return [Interval(BEGIN + run[0][1] * TICK, BEGIN + (run[-1][1] + 1) * TICK) for run in runs]
 
 
-def pairs_of(completed: Sequence[CompletedInterval]) -> list[tuple[int, int]]:
+def pairs_of(completed: Sequence[CompletedInterval | Interval]) -> list[tuple[int, int]]:
     """Return completed intervals as pairs of ticks, the second behind the last.
 
     Raises:
@@ -160,7 +160,7 @@ def applied(ops: Iterable[Op]) -> set[int]:
 # ---- what must be true ----
 
 
-def check_stripes(completed: Sequence[CompletedInterval], histories: Sequence[History]) -> dict[str, int]:
+def check_stripes(completed: Sequence[CompletedInterval | Interval], histories: Sequence[History]) -> dict[str, int]:
     """Demand exactly what the owners of the ticks left there; tick t belongs to history ``t % len(histories)``.
 
     Nobody else changes a tick, so its owner's acknowledged operations decide, in their order. The one that an owner was
@@ -182,6 +182,18 @@ def check_stripes(completed: Sequence[CompletedInterval], histories: Sequence[Hi
         "in flight": sum(history.in_flight is not None for history in histories),
         "completed": len(left),
     }
+
+
+def check_provenance(
+    parts: Sequence[IntervalProvenance], histories: Sequence[History], run_of: Callable[[int], str]
+) -> None:
+    """Demand that each completed tick is a part by itself, of its owner's run: its neighbours are of other runs."""
+    ticks = [(part.start - BEGIN) // TICK for part in parts]
+    for tick, part in zip(ticks, parts, strict=True):
+        assert (part.start, part.end) == (BEGIN + tick * TICK, BEGIN + (tick + 1) * TICK), f"no tick is {part}"
+        assert part.run_id == run_of(tick % len(histories)), f"tick {tick} is said to be of {part.run_id}"
+    assert all(left < right for left, right in pairwise(ticks)), "the parts are not sorted and apart"
+    check_stripes(spans_of(ticks), histories)
 
 
 def check_overlaps(reads: Sequence[Read], ops: Sequence[Op], ticks: range) -> dict[str, int]:

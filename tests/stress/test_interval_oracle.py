@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import KINDS
-from tests.stress.interval_history import History, check_overlaps, check_stripes
+from tests.stress.interval_history import History, check_overlaps, check_provenance, check_stripes
 from tests.stress.interval_workers import WIDTH, Scene, overlap, seen, stripe, watch
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -147,6 +147,7 @@ def stripes(
     crowd.run(**how)
     with scene.opened() as backend:
         counted = check_stripes(backend.get_completed_intervals(node), crowd.histories)
+        check_provenance(backend.get_interval_provenance(node), crowd.histories, scene.run)
     reads, settled = map(int, (scene.folder / "reads").read_text().split())
     return counted | {"reads": reads, "settled": settled, "died": len(crowd.killed), "freezes": crowd.freezes}
 
