@@ -138,12 +138,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     yield from opened(request, tmp_path)
 
 
-READS_ALL = pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="MariaDB takes the bound that is a subquery for no bound of an index"
-)
-
-
-@pytest.fixture(params=("sqlite", pytest.param("mysql", marks=READS_ALL)))
+@pytest.fixture(params=("sqlite", "mysql"))
 def looking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Return a new database store of each kind that tells what it looked at."""
     yield from opened(request, tmp_path)

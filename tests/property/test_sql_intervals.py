@@ -118,7 +118,7 @@ def test_a_change_touches_its_neighbours_and_no_other_rows(backend, completes):
         counts.append(rows_changed(backend, change))
         assert backend.get_completed_intervals(node_id) == wanted
     assert counts[0] == counts[1]
-    assert 0 < counts[0] <= 6
+    assert 0 < counts[0] <= 8  # MariaDB counts a row that it overwrites twice
 
 
 # ---- many at once ----

@@ -15,20 +15,18 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
-    ScalarSelect,
     Select,
+    Subquery,
     Table,
-    and_,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     literal_column,
-    or_,
     select,
     text,
     union_all,
-    update,
 )
 
 from seeknal.model.instants import from_us, to_us
@@ -56,21 +54,20 @@ def _of_node(table: FromClause) -> ColumnElement[bool]:
     return table.c.node_id == bindparam("node_key")
 
 
-def _last_start(spans: Table, before: ColumnElement[Any], *, inclusive: bool = False) -> ScalarSelect[Any]:
-    """Return where the last span begins that begins before an instant, or at it.
+def _last(spans: Table, before: ColumnElement[Any]) -> Subquery:
+    """Return the span that begins last of those that begin before an instant.
 
-    Wrapped once more, since MySQL reads the table that it changes only through a derived one.
-    Source: https://dev.mysql.com/doc/refman/8.4/en/update.html
+    A subquery with a limit, and no statement here compares the key with anything but parameters: where the bound is the
+    answer of another query, MariaDB goes through all spans of the node (seen with 10.11).
     """
     other = spans.alias("other")
-    earlier = other.c.start_us <= before if inclusive else other.c.start_us < before
-    found = select(func.max(other.c.start_us).label("last")).where(_of_node(other), earlier).subquery("found")
-    return select(found.c.last).scalar_subquery()
+    found = select(other).where(_of_node(other), other.c.start_us < before)
+    return found.order_by(other.c.start_us.desc()).limit(literal_column("1")).subquery("last_before")
 
 
-def _joined(on: Target, spans: Table, touched: Select[Any]) -> Any:
+def _joined(on: Target, spans: Table, *touched: Select[Any]) -> Any:
     """Put ``[start, end)`` and what it joins into one row, at the place of the first."""
-    every = union_all(select(_FIRST.label("start_us"), _END.label("end_us")), touched).subquery("every")
+    every = union_all(select(_FIRST.label("start_us"), _END.label("end_us")), *touched).subquery("every")
     row: Any = select(
         bindparam("node_key").label("node_id"),
         func.min(every.c.start_us).label("start_us"),
@@ -86,32 +83,45 @@ def _joined(on: Target, spans: Table, touched: Select[Any]) -> Any:
 def _merged(on: Target) -> Any:
     """Merge ``[start, end)`` with all that it touches."""
     spans = _coverage(on)
-    near = spans.alias("near")
     # They never overlap, so only the last one that begins earlier can reach into the span.
-    first = func.coalesce(_last_start(spans, _FIRST), _FIRST)
-    touched = select(near.c.start_us, near.c.end_us).where(
-        _of_node(near), near.c.start_us >= first, near.c.start_us <= _END, near.c.end_us >= _FIRST
+    before = _last(spans, _FIRST)
+    near = spans.alias("near")
+    return _joined(
+        on,
+        spans,
+        select(before.c.start_us, before.c.end_us).where(before.c.end_us >= _FIRST),
+        select(near.c.start_us, near.c.end_us).where(_of_node(near), near.c.start_us.between(_FIRST, _END)),
     )
-    return _joined(on, spans, touched)
 
 
 def _swallowed(on: Target) -> Any:
-    """Remove what the row that `_merged` has put covers: it begins last of those that begin no later than ``start``."""
+    """Remove what the row that `_merged` has put covers and begins behind ``start``."""
     spans = _coverage(on)
-    return delete(spans).where(
-        _of_node(spans), spans.c.start_us > _last_start(spans, _FIRST, inclusive=True), spans.c.start_us <= _END
-    )
+    return delete(spans).where(_of_node(spans), spans.c.start_us > _FIRST, spans.c.start_us <= _END)
+
+
+def _swallowed_first(on: Target) -> Any:
+    """Remove what begins right at ``start``, if the row that `_merged` has put begins earlier."""
+    spans = _coverage(on)
+    before = _last(spans, _FIRST)
+    covering: Select[Any] = select(literal_column("1")).select_from(before).where(before.c.end_us >= _FIRST)
+    return delete(spans).where(_of_node(spans), spans.c.start_us == _FIRST, exists(covering))
 
 
 def _attributed(on: Target) -> Any:
     """Join ``[start, end)``, which was cut out before, with what touches it and is of the same run."""
     spans = _provenance(on)
-    near = spans.alias("near")
-    is_before = and_(near.c.start_us == _last_start(spans, _FIRST), near.c.end_us == _FIRST)
-    touched = select(near.c.start_us, near.c.end_us).where(
-        _of_node(near), or_(is_before, near.c.start_us == _END), near.c.run_id == bindparam("run_key")
+    before = _last(spans, _FIRST)
+    behind = spans.alias("behind")
+    run: ColumnElement[str] = bindparam("run_key")
+    return _joined(
+        on,
+        spans,
+        select(before.c.start_us, before.c.end_us).where(before.c.end_us == _FIRST, before.c.run_id == run),
+        select(behind.c.start_us, behind.c.end_us).where(
+            _of_node(behind), behind.c.start_us == _END, behind.c.run_id == run
+        ),
     )
-    return _joined(on, spans, touched)
 
 
 def _joined_behind(on: Target) -> Any:
@@ -124,26 +134,23 @@ def _right_part(of: Spans) -> Statement:
     """Give what reaches out of ``[start, end)`` at its end a row of its own."""
 
     def build(on: Target) -> Any:
-        spans = of(on)
-        near = spans.alias("near")
-        row = select(near.c.node_id, _END.label("start_us"), near.c.end_us, near.c.run_id).where(
-            _of_node(near), near.c.start_us == _last_start(spans, _END), near.c.end_us > _END
-        )
-        return insert(spans).from_select(_COLUMNS, row)
+        last = _last(of(on), _END)
+        row = select(last.c.node_id, _END.label("start_us"), last.c.end_us, last.c.run_id).where(last.c.end_us > _END)
+        return insert(of(on)).from_select(_COLUMNS, row)
 
     return Statement(build)
 
 
 def _left_part(of: Spans) -> Statement:
-    """Shorten what reaches into ``[start, end)`` from before."""
+    """Shorten what reaches into ``[start, end)`` from before; written anew, since its key can only be read."""
 
     def build(on: Target) -> Any:
-        spans = of(on)
-        return (
-            update(spans)
-            .where(_of_node(spans), spans.c.start_us == _last_start(spans, _FIRST), spans.c.end_us > _FIRST)
-            .values(end_us=_FIRST)
+        last = _last(of(on), _FIRST)
+        row = select(last.c.node_id, last.c.start_us, _FIRST.label("end_us"), last.c.run_id).where(
+            last.c.end_us > _FIRST
         )
+        added = on.dialect.insert(of(on)).from_select(_COLUMNS, row)
+        return on.dialect.overwriting(added, ["node_id", "start_us"], lambda new: {"end_us": new["end_us"]})
 
     return Statement(build)
 
@@ -162,7 +169,7 @@ def _cut(of: Spans) -> tuple[Statement, ...]:
 
 
 ATTRIBUTE = (*_cut(_provenance), Statement(_attributed), Statement(_joined_behind))
-COMPLETE = (Statement(_merged), Statement(_swallowed), *ATTRIBUTE)
+COMPLETE = (Statement(_merged), Statement(_swallowed_first), Statement(_swallowed), *ATTRIBUTE)
 RESTATE = (*_cut(_coverage), *_cut(_provenance))
 
 

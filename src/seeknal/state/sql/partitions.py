@@ -76,7 +76,7 @@ EXPECT = Statement(
         lambda new: {"partition": new["partition"]},
     )
 )
-UNEXPECT = Statement(lambda on: delete(on.tables.expected_partitions).where(*_one(on.tables.expected_partitions)))
+EXPECT_NOT = Statement(lambda on: delete(on.tables.expected_partitions).where(*_one(on.tables.expected_partitions)))
 
 
 def partition(row: Any) -> PartitionState:
@@ -146,4 +146,4 @@ def change_steps(
     named = {"node_key": change.node_id, "part": change.partition}
     if isinstance(change, PartitionRestated):
         return [Step(DROP, named)]
-    return [Step(EXPECT if isinstance(change, PartitionExpected) else UNEXPECT, named)]
+    return [Step(EXPECT if isinstance(change, PartitionExpected) else EXPECT_NOT, named)]
