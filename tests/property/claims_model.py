@@ -31,14 +31,15 @@ class Slip(NamedTuple):
     since: datetime
     run: str
     lease: Lease
+    taking: int
 
 
 def slip_of(claim):
     """Return what a store says of a claim, in the words of the model."""
     span = claim.partition if claim.start is None else ((claim.start - BEGIN) // HOUR, (claim.end - BEGIN) // HOUR)
     lease = Lease(claim.lease_run_id, claim.lease_node_id, claim.lease_token, claim.lease_owner)
-    error, status = claim.error_message, claim.status.value
-    return Slip(claim.node_id, span, status, claim.attempt, claim.max_attempts, error, claim.since, claim.run_id, lease)
+    attempts = (claim.attempt, claim.max_attempts, claim.error_message)
+    return Slip(claim.node_id, span, claim.status.value, *attempts, claim.since, claim.run_id, lease, claim.sequence)
 
 
 def cells(span):
@@ -81,6 +82,7 @@ class Model:
         self.held = {}
         self.done = defaultdict(dict)
         self.slips = defaultdict(dict)
+        self.takings = Counter()
 
     # ---- what can be asked ----
 
@@ -177,8 +179,7 @@ class Model:
         if not self.lives(lease):
             raise Refused("LeaseLostError")
         standing = self.standing(node)
-        # What is parked is in the way also where it was completed by hand, and is not listed.
-        busy = {cell for slip in standing.values() if slip.status != "open" for cell in cells(slip.range)}
+        busy = {cell for slip in self.listed(node) if slip.status != "open" for cell in cells(slip.range)}
         found = []
         for span in wanted:
             if len(found) < limit and not self.is_done(node, span) and not cells(span) & busy:
@@ -186,18 +187,19 @@ class Model:
                 found.append(span)
         if found:
             self.need(run)
+            self.takings[node] += 1
         taken = []
         for span in found:
             attempt, error = (standing[span].attempt, standing[span].error) if span in standing else (0, None)
-            taken.append(Slip(node, span, "claimed", attempt + 1, most, error, at, run, lease))
+            taken.append(Slip(node, span, "claimed", attempt + 1, most, error, at, run, lease, self.takings[node]))
             self.slips[node][span] = taken[-1]
         return taken
 
     def against_the_end_of(self, slip):
-        """Return the errors that forbid to end a claim. It is told from others of its range by its lease."""
+        """Return the errors that forbid to end a claim, which is no other one of its range and its lease."""
         stands = self.slips[slip.node].get(slip.range)
         names = set() if self.lives(slip.lease) else {"LeaseLostError"}
-        if stands is None or (stands.status, stands.lease) != ("claimed", slip.lease):
+        if stands is None or (stands.status, stands.taking) != ("claimed", slip.taking):
             names.add("ClaimEndedError")
         return names
 
@@ -227,6 +229,7 @@ class Model:
     def retry(self, worker, node, at):
         parked = [slip for slip in self.listed(node) if slip.status == "parked"]
         opened = [slip._replace(status="open", attempt=0, since=at) for slip in parked]
+        self.takings[node] += bool(opened)
         self.slips[node].update((slip.range, slip) for slip in opened)
         return sorted(opened, key=repr)
 
@@ -254,21 +257,14 @@ class Draft:
     def ended(self):
         return [given["slip"] for _, given in self.noted if "slip" in given]
 
-    def ends_another(self, slip):
-        """Return whether an earlier claim of the same range and lease is ended: they cannot be told apart."""
-        same = [
-            each for each in self.ended() if (each.node, each.range, each.lease) == (slip.node, slip.range, slip.lease)
-        ]
-        return any(each != slip for each in same)
-
     def note(self, model, verb, given):
         """Return what the verb returns within the transaction."""
-        if verb in ("complete", "add"):
-            run = given["slip"].run if verb == "complete" else given["run"]
+        needed = [given["slip"].run if verb == "complete" else given["run"]] if verb in ("complete", "add") else []
+        for run in needed:
             model.need(run)
-            self.needed.append(run)  # also by a completion that is refused now
         if given.get("slip") in self.ended():
             raise Refused("ClaimEndedError")
+        self.needed += needed
         self.noted.append((verb, given))
         return failed(given["slip"], given["error"], given["at"]) if verb == "fail" else None
 

@@ -78,10 +78,12 @@ def free_intervals(
     Raises:
         IntervalError: One of them is no interval.
     """
+    spans = ((claim.status, Interval(claim.start, claim.end)) for claim in claims if claim.start and claim.end)
+    # What is parked was completed by somebody else if it is completed: then there is nothing left to look at.
     busy = union(
-        Interval(claim.start, claim.end)
-        for claim in claims
-        if claim.start is not None and claim.end is not None and claim.status is not ClaimStatus.OPEN
+        span
+        for status, span in spans
+        if status is ClaimStatus.CLAIMED or (status is ClaimStatus.PARKED and not _is_covered(span, done))
     )
     for each in wanted:
         if not isinstance(each, Interval):

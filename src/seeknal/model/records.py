@@ -140,6 +140,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         lease_node_id: The node of that lock, or ``None``.
         lease_token: The token of that lease.
         lease_owner: Its owner.
+        sequence: Which taking of the node's ranges it was: a later one has a higher number. So a claim is never taken
+            for one of the same range that came after it.
     """
 
     node_id: str
@@ -156,6 +158,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     lease_node_id: str | None = None
     lease_token: int
     lease_owner: str
+    sequence: int = 0
 
     @property
     def range_key(self) -> str:

@@ -115,9 +115,10 @@ class RecordedClaims(RecordStore):
             found = islice(free(ahead, standing.values(), completed()), limit)
             before = {claim.range_key: claim for claim in stored}
             claims = []
+            numbered = msgspec.structs.replace(new, sequence=version + 1)
             for each in found:
                 key = rules.taken(new, each, None).range_key
-                claims.append(rules.taken(new, each, standing.get(key)))
+                claims.append(rules.taken(numbered, each, standing.get(key)))
                 if key in before:
                     unit.end_claim(before[key])  # which fails if it was completed at the last moment
             if claims:
@@ -156,10 +157,16 @@ class RecordedClaims(RecordStore):
             work = IntervalCompleted(claim.node_id, claim.start, claim.end, claim.run_id)
 
         def complete(unit: UnitOfWork) -> None:
-            unit.require_run(claim.run_id)
-            unit.end_claim(claim)
-            unit.demand(_lease(claim))
-            unit.do(work)
+            unit.push()
+            try:
+                unit.require_run(claim.run_id)
+                unit.end_claim(claim)
+                unit.demand(_lease(claim))
+                unit.do(work)
+            except BaseException:
+                unit.discard()  # a refused call leaves nothing in the transaction that goes on
+                raise
+            unit.keep()
 
         self._write(complete)
 
@@ -223,8 +230,14 @@ class RecordedClaims(RecordStore):
         """Return claims as they stand, but for those whose range is completed."""
         living = self._living() if stored else set()
         found = [rules.as_it_stands(claim, living) for claim in stored]
-        intervals: list[CompletedInterval] = self.read_intervals(node_id) if found else []
-        keys = self.read_partition_keys(node_id) if found else set()
+        if not found:
+            return []
+        intervals: list[CompletedInterval]
+        unit = self._local.unit
+        if unit is not None:
+            intervals, keys = unit.intervals(node_id), {state.partition for state in unit.partitions(node_id)}
+        else:
+            intervals, keys = self.read_intervals(node_id), self.read_partition_keys(node_id)
         return [
             claim for claim in found if claim.status is ClaimStatus.CLAIMED or not rules.is_done(claim, intervals, keys)
         ]

@@ -51,7 +51,7 @@ class ClaimVerbs(StateReader):
 
         Raises:
             LeaseLostError: [CLAIM-5] The lease is not held any more; nothing was taken.
-            RunNotFoundError: [CLAIM-6] There is no such run; nothing was taken.
+            RunNotFoundError: [CLAIM-6] There is something to take, and no such run; nothing was taken.
             IntervalError: [CLAIM-6] What is wanted is no interval.
             InvalidIdError, InvalidFieldError: [CLAIM-6] Naming the field.
             StaleVersionError: Others were faster until the budget for waiting was used up; nothing was taken.

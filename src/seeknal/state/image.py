@@ -180,7 +180,7 @@ class Image:
                 raise stale(f"the claims of node {node_id!a}", expected, self.claim_versions.get(node_id, 0))
         for claim in batch.ended_claims:
             found = self.claims.get(claim.node_id, {}).get(claim.range_key)
-            if found is None or (found.status, found.lease_owner) != (claim.status, claim.lease_owner):
+            if found is None or _attempt_of(found) != _attempt_of(claim):
                 raise over(claim)
         for run_id in batch.runs_unlocked & {lock.run_id for lock in self.held_locks(now_us)}:
             raise locked_meanwhile(run_id)
@@ -293,6 +293,11 @@ class Image:
     def drop_node(self, run_id: str, node_id: str) -> None:
         """Remove a node state."""
         self.history.drop(run_id, node_id, self.nodes_of(run_id).pop(node_id, None))
+
+
+def _attempt_of(claim: Claim) -> tuple[object, ...]:
+    """Return what tells an attempt at a range from every other one, and how it stands."""
+    return claim.status, claim.lease_owner, claim.sequence
 
 
 def sequences_of(numbered: Changes) -> Sequences:

@@ -45,6 +45,7 @@ def _ended(on: Target) -> Any:
         claims.c.range_key == bindparam("of_range"),
         claims.c.status == bindparam("of_status"),
         claims.c.lease_owner == bindparam("of_owner"),
+        claims.c.sequence == bindparam("of_sequence"),
     )
 
 
@@ -105,6 +106,7 @@ def _end_step(claim: Claim) -> Step:
         "of_range": claim.range_key,
         "of_status": claim.status.value,
         "of_owner": claim.lease_owner,
+        "of_sequence": claim.sequence,
     }
     return Step(END, params, lambda session: over(claim))
 
@@ -126,6 +128,7 @@ def _put_step(claim: Claim) -> Step:
         "new_lease_node_id": claim.lease_node_id or "",
         "new_lease_token": claim.lease_token,
         "new_lease_owner": claim.lease_owner,
+        "new_sequence": claim.sequence,
     }
     return Step(PUT, params)
 
@@ -147,4 +150,5 @@ def record(row: Row) -> Claim:
         lease_node_id=row[12] or None,
         lease_token=row[13],
         lease_owner=row[14],
+        sequence=row[15],
     )

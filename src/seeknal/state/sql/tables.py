@@ -180,6 +180,7 @@ def _claim_columns() -> Columns:
         _id("lease_node_id"),
         _count("lease_token"),
         Column("lease_owner", String(64), nullable=False),
+        _count("sequence"),
     ]
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from seeknal.errors import ClaimEndedError, InvalidFieldError, InvalidIdError, LeaseLostError
+from seeknal.model.intervals import Interval
 from seeknal.model.records import Claim
+from seeknal.model.status import ClaimStatus
 from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
 from seeknal.state.testing.cases_claims import RUN, day, days, end, hold, starts
@@ -247,3 +249,55 @@ class ClaimEndCases:
             with pytest.raises(LeaseLostError):
                 backend.complete_claim(claim)
         assert [claim.status for claim in other.list_claims(NODE)] == ["open", "open"]
+
+    @needs(Capability.CLAIMS)
+    @clause("CLAIM-11", "CLAIM-1")
+    def test_a_claim_that_is_over_does_not_end_the_next_one_of_its_range(self, backend: StateBackend) -> None:
+        """Under the same lease, too, and whether it failed or was given back."""
+        backend.create_run(RUN)
+        mine = hold(backend, "a")
+        (first,) = backend.claim_intervals(RUN, NODE, days(1, 1), lease=mine, max_attempts=9)
+        backend.fail_claim(first, "no")
+        (second,) = backend.claim_intervals(RUN, NODE, days(1, 1), lease=mine, max_attempts=9)
+        for over in (backend.release_claim, backend.complete_claim):
+            with pytest.raises(ClaimEndedError):
+                over(first)
+        with pytest.raises(ClaimEndedError):
+            backend.fail_claim(first, "again")
+        backend.release_claim(second)
+        (third,) = backend.claim_intervals(RUN, NODE, days(1, 1), lease=mine, max_attempts=9)
+        with pytest.raises(ClaimEndedError):
+            backend.complete_claim(second)
+        assert [claim.attempt for claim in backend.list_claims(NODE, status="claimed")] == [2]
+        backend.complete_claim(third)
+        assert [span.run_id for span in backend.get_completed_intervals(NODE)] == [RUN]
+
+    @needs(Capability.CLAIMS)
+    @clause("CLAIM-2", "CLAIM-14")
+    def test_a_parked_range_that_was_completed_by_hand_is_in_nobodys_way(self, backend: StateBackend) -> None:
+        """What overlaps with it is taken, since there is nothing left to look at."""
+        backend.create_run(RUN)
+        mine = hold(backend, "a")
+        (claim,) = backend.claim_intervals(RUN, NODE, days(2, 2), lease=mine, max_attempts=1)
+        assert backend.fail_claim(claim, "no").status is ClaimStatus.PARKED
+        wide = [Interval(day(1), day(4))]
+        assert backend.claim_intervals(RUN, NODE, wide, lease=mine) == []
+        backend.add_completed_interval(RUN, NODE, day(2), day(3))
+        assert backend.list_claims(NODE) == []
+        (wider,) = backend.claim_intervals(RUN, NODE, wide, lease=mine)
+        assert (wider.start, wider.end) == (day(1), day(4))
+
+    @needs(Capability.CLAIMS)
+    @clause("CLAIM-14", "TX-2")
+    def test_claims_as_a_transaction_sees_them(self, backend: StateBackend) -> None:
+        """What it has completed is claimed no more."""
+        backend.create_run(RUN)
+        mine = hold(backend, "a")
+        (first, second) = backend.claim_intervals(RUN, NODE, days(1, 2), lease=mine, limit=2)
+        backend.fail_claim(first, "no")
+        with backend.transaction():
+            backend.add_completed_interval(RUN, NODE, day(1), day(2))
+            assert [claim.start for claim in backend.list_claims(NODE)] == [day(2)]
+            backend.complete_claim(second)
+            assert backend.list_claims(NODE) == []
+        assert len(backend.get_completed_intervals(NODE)) == 1

@@ -1,7 +1,7 @@
-"""Add which run completed each part of the intervals, and the partitions that are expected. Never edited once released.
+"""Add which run completed each part of the intervals, the partitions that are expected, and the numbers of claims.
 
 Of what is there, all that is known is the run that an interval names. It may run again where MySQL has made a table and
-a process was killed before the revision was written down.
+a process was killed before the revision was written down. Never edited once released.
 """
 
 from typing import Any
@@ -30,6 +30,14 @@ def upgrade() -> None:
         sa.Column("node_id", ID, primary_key=True),
         sa.Column("partition", ID, primary_key=True),
     )
+    given = context.get_context().opts["tables"]
+    claims, schema = f"{given.prefix}claims", given.metadata.schema
+    is_there = False  # as who prints the statements for somebody else has to believe
+    if not context.is_offline_mode():
+        is_there = any(column["name"] == "sequence" for column in sa.inspect(op.get_bind()).get_columns(claims, schema))
+    if not is_there:
+        sequence = sa.Column("sequence", sa.BigInteger, nullable=False, server_default="0")
+        op.add_column(claims, sequence, schema=schema)
     columns: list[Any] = [sa.column(name) for name in ("node_id", "start_us", "end_us", "run_id")]
     intervals, parts = (_table(name, columns) for name in ("completed_intervals", "interval_provenance"))
     there = sa.exists().where(parts.c.node_id == intervals.c.node_id, parts.c.start_us == intervals.c.start_us)
