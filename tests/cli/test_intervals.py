@@ -282,6 +282,7 @@ def test_a_restatement_is_previewed_done_and_logged(project, capsys) -> None:
     (change,) = changes("restate")
     assert (change.node_id, change.reason, change.run_id) == ("load", "late data", None)
     assert (change.detail["ranges"], change.detail["changed_seconds"]) == (2, 302400.0)
+    assert change.detail["runs"] == ["monday", "tuesday"]
 
 
 def test_what_cannot_be_logged_is_not_done(project, capsys) -> None:
@@ -444,7 +445,7 @@ def test_a_terminal_has_blocks_as_wide_as_it_is_and_a_pipe_has_ascii(project) ->
 
 
 def test_no_help_is_wider_than_80_columns() -> None:
-    for command in ([], ["list"], ["pending"], ["complete"], ["restate"]):
+    for command in ([], ["list"], ["pending"], ["complete"], ["restate"], ["history"]):
         done = subprocess.run(
             [*SEEKNAL, "intervals", *command, "--help"],
             env={**os.environ, "COLUMNS": "80"},

@@ -69,21 +69,24 @@ def parsed(capsys, *arguments):
 def test_a_node_is_listed(project, capsys) -> None:
     out, err = said(capsys, "list", "orders")
     assert [line.split() for line in out.splitlines()] == [
-        ["PARTITION", "COMPLETED_AT", "ROW_COUNT", "RUN_ID"],
-        ["2024-01-30", "2024-01-10T06:00:00Z", "7", "monday"],
-        ["country=ID", "2024-01-10T06:00:00Z", "120", "monday"],
-        ["country=SG", "2024-01-10T06:00:00Z", "-", "monday"],
+        ["PARTITION", "STATUS", "ROW_COUNT", "AT", "RUN_ID"],
+        ["2024-01-30", "completed", "7", "2024-01-10T06:00:00Z", "monday"],
+        ["country=ID", "completed", "120", "2024-01-10T06:00:00Z", "monday"],
+        ["country=SG", "completed", "-", "2024-01-10T06:00:00Z", "monday"],
     ]
     assert err == ""
     assert parsed(capsys, "list", "orders")[1] == {
         "node_id": "orders",
         "partition": "country=ID",
+        "status": "completed",
         "run_id": "monday",
-        "completed_at": "2024-01-10T06:00:00Z",
         "row_count": 120,
-        "metadata": {},
+        "at": "2024-01-10T06:00:00Z",
+        "attempt": None,
+        "is_parked": False,
+        "error_message": None,
     }
-    assert said(capsys, "list", "nobody") == ("", "nobody has completed no partitions\n")
+    assert said(capsys, "list", "nobody") == ("", "nobody has no partitions\n")
 
 
 def test_all_nodes_have_a_line_each(project, capsys) -> None:
@@ -92,10 +95,13 @@ def test_all_nodes_have_a_line_each(project, capsys) -> None:
         store.add_completed_partition("monday", "n" * 190, "k" * 190)
     out, _ = said(capsys, "list")
     assert max(map(len, out.splitlines())) <= 80
-    assert [line.split()[0] for line in out.splitlines()] == ["PARTITIONS", "1", "3"]
+    assert [line.split()[1] for line in out.splitlines()] == ["COMPLETED", "1", "3"]
     assert parsed(capsys, "list")[1] == {
         "node_id": "orders",
-        "partitions": 3,
+        "completed": 3,
+        "running": 0,
+        "failed": 0,
+        "missing": 0,
         "first": "2024-01-30",
         "last": "country=SG",
     }
@@ -105,10 +111,10 @@ def test_many_partitions_do_not_flood_a_terminal(project, capsys) -> None:
     with open_state_backend() as store, store.transaction():
         for number in range(500):
             store.add_completed_partition("monday", "many", f"{number:03}")
-    lines = said(capsys, "list", "many").out.splitlines()
-    assert len(lines) == 1 + 10 + 1 + 10
-    assert lines[11] == "... 480 more ..."
-    assert "--all" in said(capsys, "list", "many").err
+    out, err = said(capsys, "list", "many")
+    lines = out.splitlines()
+    assert (len(lines), lines[-1]) == (1 + 20 + 1, "... 480 more ...")
+    assert err == "500 completed; --all shows every one, --after 019 --limit 20 the next page\n"
     assert len(said(capsys, "list", "many", "--all").out.splitlines()) == 501
     assert len(parsed(capsys, "list", "many")) == 500
 
@@ -249,6 +255,10 @@ def test_the_log_holds_every_key_of_a_long_list(project, capsys) -> None:
         (("--format", "%Y"), "--format"),
         (("--end", "now"), "--end"),
         (("--expected", "keys.txt", "--schedule", "@daily"), "--schedule"),
+        (("--by-keys", "ID,SG"), "--by-keys"),
+        (("--start", "-9d", "--by-keys", "ID,ID"), "'ID' twice"),
+        (("--start", "-9d", "--by-keys", "ID,"), "--by-keys 'ID,'"),
+        (("--start", "-9d", "--by-keys", "x" * 185), "196 bytes"),
         (("--expected", "missing.txt"), "missing.txt"),
         (("--expected", "."), "--expected"),
         (("--expected", "bytes"), "byte 1"),
@@ -273,7 +283,7 @@ def test_what_is_not_said_rightly_is_refused(project, capsys, arguments, named) 
 
 
 def test_no_help_is_wider_than_80_columns() -> None:
-    for command in ([], ["list"], ["pending"], ["complete"], ["restate"]):
+    for command in ([], ["list"], ["pending"], ["expect"], ["complete"], ["restate"]):
         done = subprocess.run(
             [*SEEKNAL, "partitions", *command, "--help"],
             env={**os.environ, "COLUMNS": "80"},

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seeknal.errors import ConfigurationError, InvalidFieldError
+from seeknal.errors import ConfigurationError, InvalidFieldError, InvalidIdError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from seeknal.model.intervals import Interval
 
 STREAM = Path("-")
@@ -61,3 +63,21 @@ def keys_of_span(span: Interval, schedule: str, timezone: str | None, form: str)
         return list(dict.fromkeys(keys_of_ticks(ticks, form, timezone)))
     except InvalidFieldError as error:
         raise ConfigurationError(f"--{error}", hint=error.hint) from error
+
+
+def keys_of_grid(outer: Sequence[str], by_keys: str) -> list[str]:
+    """Return every pair of a key and one of those that a text lists with commas, as `grid_key` joins them.
+
+    Raises:
+        ConfigurationError: What is listed is empty, twice there, or no key.
+        InvalidIdError: Two keys are too long together.
+    """
+    from seeknal.model.partitions import StaticPartitions, grid_key
+
+    try:
+        inner = StaticPartitions(by_keys.split(","))
+    except (InvalidFieldError, InvalidIdError) as error:
+        raise ConfigurationError(
+            f"--by-keys {by_keys!a} is no list of keys: {error}", hint="Write keys like ID,SG, each of them once."
+        ) from error
+    return [grid_key(each, other) for each in outer for other in inner.members]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seeknal.cli import times
+from seeknal.cli.bounds import bounds, reaching_into
 from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, note_no_log, run_by_hand
+from seeknal.cli.history import history
 from seeknal.cli.interval_tables import COLUMNS, counted, row, summed, total, write_bar, write_nodes
 from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
-from seeknal.cli.times import End, From, Start, Timezone, To, as_moment, as_span, as_zone
+from seeknal.cli.times import End, From, Start, Timezone, To, as_span, as_zone
 from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -62,10 +64,10 @@ def list_intervals(
     2024-01-10T06:00+01:00, now, today, -7d or today-7d.
     """
     printer, zone = Printer(output, quiet=quiet), as_zone(timezone)
-    low, high = _bounds(start, end, zone)
+    low, high = bounds(start, end, zone)
     with opened(project_path, backend, database_url) as store:
         nodes = store.list_worked_nodes() if node is None else [node]
-        found = {name: _reaching_into(store.get_completed_intervals(name), low, high) for name in nodes}
+        found = {name: reaching_into(store.get_completed_intervals(name), low, high) for name in nodes}
     where = " there" if low or high else ""
     if node is None:
         empty = f"no intervals are completed{where}"
@@ -206,8 +208,7 @@ def restate(
     def restated(store: StateBackend) -> list[Interval]:
         ranges = _completed_within(store, node, span)
         if ranges:
-            store.restate_intervals(node, span.start, span.end)
-            log_by_hand(store, "restate", node, reason, _detail(span, ranges))
+            store.restate_intervals(node, span.start, span.end, reason=reason)
         return ranges
 
     with opened(project_path, backend, database_url) as store:
@@ -251,21 +252,6 @@ def _rule(
     late = timedelta() if lateness is None else times.as_length(lateness, "--lateness")
     told = {"lookback": lookback, "lateness": late, "newest_first": newest_first}
     return {"schedule": schedule, "timezone": timezone} | told
-
-
-def _bounds(start: str | None, end: str | None, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
-    if start is not None and end is not None:
-        span = as_span(start, end, zone)
-        return span.start, span.end
-    low = None if start is None else as_moment(start, "--start", zone)
-    high = None if end is None else as_moment(end, "--end", zone)
-    return low, high
-
-
-def _reaching_into(
-    ranges: list[CompletedInterval], low: datetime | None, high: datetime | None
-) -> list[CompletedInterval]:
-    return [each for each in ranges if (low is None or each.end > low) and (high is None or each.start < high)]
 
 
 def _canonical(ranges: Sequence[CompletedInterval]) -> list[Interval]:
@@ -317,3 +303,6 @@ def _detail(span: Interval, changed: Sequence[Interval]) -> dict[str, Any]:
         "ranges": len(changed),
         "changed_seconds": total(changed).total_seconds(),
     }
+
+
+intervals_app.command("history")(history)
