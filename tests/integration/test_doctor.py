@@ -243,15 +243,37 @@ def test_an_examination_beside_writers(files):
 # ---- records ----
 
 
-def interval(scene, node_id, start, end, run_id="r2"):
+def interval(scene, node_id, start, end, run_id="r2", *, table="completed_intervals"):
     return (
-        f"INSERT INTO {scene.table('completed_intervals')} (node_id, start_us, end_us, run_id) "
+        f"INSERT INTO {scene.table(table)} (node_id, start_us, end_us, run_id) "
         f"VALUES ('{node_id}', {us(start)}, {us(end)}, '{run_id}')"
     )
 
 
+BOTH = ("completed_intervals", "interval_provenance")
+
+
+def test_parts_of_intervals_that_nobody_is_said_to_have_completed(sql, at):
+    parts = sql.table("interval_provenance")
+    sql.run(
+        f"UPDATE {parts} SET end_us = {us(day(2))} WHERE node_id = 'a' AND end_us = {us(day(3))}",
+        interval(sql, "a", day(20), day(22), table="interval_provenance"),
+        interval(sql, "never", day(1), day(2), table="interval_provenance"),
+    )
+    backend = at(sql)
+    found = examined(backend)
+    assert [each.check for each in found] == ["provenance-drift", "provenance-drift"]
+    assert all(each.is_fixable for each in found)
+    assert mended(backend) == []
+    told = [(each.start, each.end, each.run_id) for each in backend.get_interval_provenance("a")]
+    assert told == [(day(1), day(3), "r1"), (day(10), day(11), "r2")]
+    assert told == [(each.start, each.end, each.run_id) for each in backend.get_completed_intervals("a")]
+    assert backend.get_interval_provenance("never") == []
+
+
 def test_intervals_that_overlap_or_touch(sql, at):
-    sql.run(interval(sql, "a", day(2), day(5)), interval(sql, "a", day(5), day(6)), interval(sql, "c", day(1), day(2)))
+    sql.run(interval(sql, "a", day(2), day(5)), interval(sql, "a", day(5), day(6)))
+    sql.run(*(interval(sql, "c", day(1), day(2), table=table) for table in BOTH))
     backend = at(sql)
     (found,) = examined(backend)
     assert (found.check, found.severity, found.is_fixable) == ("intervals-overlap", "error", True)
@@ -296,7 +318,7 @@ def test_merging_is_the_same_for_every_disorder():
 
 
 def test_strange_provenance(sql, at):
-    sql.run(interval(sql, "c", day(1), day(2), run_id=""))
+    sql.run(*(interval(sql, "c", day(1), day(2), run_id="", table=table) for table in BOTH))
     (found,) = examined(at(sql))
     assert (found.check, found.severity) == ("provenance", "warning")
 

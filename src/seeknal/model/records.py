@@ -54,7 +54,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int = 0
 
 
-class CompletedInterval(msgspec.Struct, frozen=True):
+class CompletedInterval(msgspec.Struct, frozen=True, gc=False):  # as an Interval, never part of a cycle
     """A half-open span of data time ``[start, end)`` that a node has completed.
 
     ``run_id`` is the run that completed it last; where touching spans were merged, the run of the
@@ -67,7 +67,7 @@ class CompletedInterval(msgspec.Struct, frozen=True):
     run_id: str
 
 
-class IntervalProvenance(msgspec.Struct, frozen=True):
+class IntervalProvenance(msgspec.Struct, frozen=True, gc=False):
     """A part of what a node has completed, ``[start, end)`` of data time, that one run was the last to complete."""
 
     node_id: str
@@ -87,7 +87,7 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-class ExpectedPartition(msgspec.Struct, frozen=True):
+class ExpectedPartition(msgspec.Struct, frozen=True, gc=False):
     """A named slice that a node is expected to complete, as the store was told."""
 
     node_id: str

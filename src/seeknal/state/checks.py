@@ -174,23 +174,38 @@ def interval_findings(
         )
 
 
-def provenance_findings(
+def coverage_findings(
     node_id: str,
     done: Sequence[CompletedInterval],
     parts: Sequence[IntervalProvenance],
     where: str,
-    mend: Callable[[], object] | None,
+    *,
+    merge: Callable[[], object] | None,
+    attribute: Callable[[], object] | None,
 ) -> Iterator[Finding]:
-    """Check that the parts which runs completed are in order, and cover what the intervals of the node cover."""
-    covered = union(Interval(each.start, each.end) for each in done if each.end > each.start)
-    told = union(Interval(each.start, each.end) for each in parts if each.end > each.start)
-    if told != covered or any(later.start < earlier.end for earlier, later in pairwise(parts)):
+    """Check the intervals of a node, and that the parts which runs completed are in order and cover what these cover.
+
+    Of intervals that are not canonical the parts are not looked at, since merging those tells of them anew.
+
+    Args:
+        node_id: The node.
+        done: Its intervals.
+        parts: Their parts.
+        where: The store.
+        merge: What makes the intervals canonical.
+        attribute: What has the parts cover them.
+    """
+    findings = list(interval_findings(done, where, merge))
+    yield from findings
+    covered = [(each.start, each.end) for each in done]
+    told = [(each.start, each.end) for each in union(Interval(each.start, each.end) for each in parts)]
+    if not findings and (told != covered or any(later.start < earlier.end for earlier, later in pairwise(parts))):
         yield error(
             "provenance-drift",
             f"which run completed which part of node {node_id!a} is not told of all that it completed, or told twice",
             where=f"{where}, node {node_id!a}",
             fix="Have each part that is not told rightly name the run that its interval names.",
-            mend=mend,
+            mend=attribute,
         )
 
 
@@ -274,10 +289,9 @@ def record_findings(store: RecordStore, where: str) -> Iterator[Finding]:
             yield duplicate_finding("runs", sequence, count, where)
     for node_id in store.read_worked_nodes():
         done = store.read_intervals(node_id)
-        yield from interval_findings(done, where, lambda node_id=node_id: merge_intervals(store, node_id))  # type: ignore[misc]
+        merge, attribute = (partial(mend, store, node_id) for mend in (merge_intervals, attribute_parts))
         parts = store.read_provenance(node_id)
-        mend = partial(attribute_parts, store, node_id)
-        yield from provenance_findings(node_id, done, parts, where, mend)
+        yield from coverage_findings(node_id, done, parts, where, merge=merge, attribute=attribute)
         for each in store.read_partitions(node_id):
             yield from work_findings(each, where)
         for span in done:

@@ -199,9 +199,7 @@ class RecordedClaims(RecordStore):
         wanted = None if status is None else as_status(ClaimStatus, status)
         self._check_open()
         self._check_keeps_claims()
-        unit = self._local.unit
-        stored = unit.claims(node_id) if unit is not None else self.read_claims(node_id)[1]
-        found = self._standing(node_id, stored)
+        found = self._standing(node_id, self._stored(node_id))
         return sorted((claim for claim in found if wanted in (None, claim.status)), key=_in_order)
 
     def retry_parked(self, node_id: str, *, reason: str = "") -> list[Claim]:
@@ -226,10 +224,22 @@ class RecordedClaims(RecordStore):
 
         return self._write(retry)[0]
 
+    def _claims_now(self, node_id: str) -> list[Claim]:
+        if Capability.CLAIMS not in self.capabilities:
+            return []
+        return self._as_they_stand(self._stored(node_id))
+
+    def _stored(self, node_id: str) -> list[Claim]:
+        unit = self._local.unit
+        return unit.claims(node_id) if unit is not None else self.read_claims(node_id)[1]
+
+    def _as_they_stand(self, stored: list[Claim]) -> list[Claim]:
+        living = self._living() if stored else set()
+        return [rules.as_it_stands(claim, living) for claim in stored]
+
     def _standing(self, node_id: str, stored: list[Claim]) -> list[Claim]:
         """Return claims as they stand, but for those whose range is completed."""
-        living = self._living() if stored else set()
-        found = [rules.as_it_stands(claim, living) for claim in stored]
+        found = self._as_they_stand(stored)
         if not found:
             return []
         intervals: list[CompletedInterval]

@@ -146,9 +146,13 @@ class PartitionVerbs(ClaimVerbs):
             after = page[-1].partition
         return found[:limit]
 
+    def _claims_now(self, node_id: str) -> list[Claim]:
+        """Return the claims of a node as they stand, also of what is completed; without reading that, where it can."""
+        return self.list_claims(node_id) if Capability.CLAIMS in self.capabilities else []
+
     def _reports(self, node_id: str, after: str | None, limit: int) -> list[PartitionReport]:
         """Return the next reports, whatever they say."""
-        claims = self.list_claims(node_id) if Capability.CLAIMS in self.capabilities else []
+        claims = self._claims_now(node_id)
         expected = []
         if Capability.EXPECTED in self.capabilities:
             expected = self.list_expected_partitions(node_id, after=after, limit=limit)

@@ -15,13 +15,12 @@ from seeknal.model.instants import EPOCH
 from seeknal.model.records import LockInfo
 from seeknal.state.checks import (
     abandoned_findings,
+    coverage_findings,
     duplicate_finding,
     file_findings,
-    interval_findings,
     lease_finding,
     node_findings,
     orphan_finding,
-    provenance_findings,
     run_findings,
     work_findings,
 )
@@ -220,9 +219,9 @@ def _content_findings(
             if not path.exists():
                 yield _damaged_document(path, problem)
             continue
-        yield from interval_findings(work.intervals, where, partial(menders.merge, node_id))
-        attribute = partial(menders.attribute, node_id)
-        yield from provenance_findings(node_id, work.intervals, work.provenance, where, attribute)
+        merge, attribute = (partial(mend, node_id) for mend in (menders.merge, menders.attribute))
+        done, parts = work.intervals, work.provenance
+        yield from coverage_findings(node_id, done, parts, where, merge=merge, attribute=attribute)
         for each in work.partitions.values():
             yield from work_findings(each, where)
         for span in work.intervals:

@@ -12,14 +12,13 @@ from seeknal.model.records import RunState
 from seeknal.state.checks import (
     abandoned_findings,
     attribute_parts,
+    coverage_findings,
     duplicate_finding,
     file_findings,
-    interval_findings,
     lease_finding,
     merge_intervals,
     node_findings,
     orphan_finding,
-    provenance_findings,
     run_findings,
     work_findings,
 )
@@ -151,14 +150,14 @@ def _work_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
         done = list(group)
         known.add(node_id)
         parts = database.read(partial(intervals.read_provenance, node_id=node_id))
-        yield from interval_findings(done, where, partial(merge_intervals, store, node_id))
-        yield from provenance_findings(node_id, done, parts, where, partial(attribute_parts, store, node_id))
+        merge, attribute = (partial(mend, store, node_id) for mend in (merge_intervals, attribute_parts))
+        yield from coverage_findings(node_id, done, parts, where, merge=merge, attribute=attribute)
         for each in done:
             yield from work_findings(each, where)
     for node_id, told in groupby(reader.provenance(), lambda each: each.node_id):
         if node_id not in known:
-            mend = partial(attribute_parts, store, node_id)
-            yield from provenance_findings(node_id, [], list(told), where, mend)
+            attribute = partial(attribute_parts, store, node_id)
+            yield from coverage_findings(node_id, [], list(told), where, merge=None, attribute=attribute)
     for partition in reader.partitions():
         yield from work_findings(partition, where)
     yield from reader.unreadable
