@@ -1,6 +1,6 @@
 """What a server costs: transitions against the raw driver, growth, whole transactions, and processes side by side.
 
-    SEEKNAL_TEST_POSTGRES_URL=... python benchmarks/servers.py [--rounds 11] [--commits 200] [--seconds 3]
+    SEEKNAL_TEST_POSTGRES_URL=... python -m benchmarks.servers [--rounds 11] [--commits 200] [--seconds 3]
 
 Measures each server whose variable is set (also SEEKNAL_TEST_MYSQL_URL, SEEKNAL_TEST_LIBSQL_URL), in a place of its
 own that is removed at the end. The raw driver updates and commits the same columns of the same row on a connection
