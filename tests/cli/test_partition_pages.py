@@ -149,6 +149,18 @@ def test_nodes_are_counted_by_how_their_partitions_stand(project, capsys) -> Non
     }
 
 
+def test_what_is_completed_under_the_claim_of_another_is_counted_once(project, capsys) -> None:
+    with open_state_backend() as store:
+        for key in ("b", "e", "f"):
+            store.add_completed_partition("monday", "orders", key)
+    assert {each["partition"]: each["status"] for each in parsed(capsys, "orders")} == {
+        **dict.fromkeys("abcef", "completed"),
+        "d": "failed",
+    }
+    (counts,) = parsed(capsys)
+    assert (counts["completed"], counts["running"], counts["failed"], counts["missing"]) == (5, 0, 1, 0)
+
+
 def test_a_table_fits_80_columns_whatever_is_in_it(project, capsys) -> None:
     with open_state_backend() as store, store.transaction():
         store.create_run("r" * 190)

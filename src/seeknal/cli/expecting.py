@@ -66,7 +66,7 @@ def pending(
 def expect(
     node: Node,
     keys: Annotated[
-        list[str] | None, typer.Argument(help="Keys of partitions.", metavar="[KEY]...", show_default=False)
+        list[str] | None, typer.Argument(help="Keys of partitions.", metavar="KEY", show_default=False)
     ] = None,
     drop: Annotated[bool, typer.Option("--drop", help="Expect them no longer.")] = False,
     expected: Expected = None,

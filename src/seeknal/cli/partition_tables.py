@@ -35,7 +35,11 @@ def standing(store: StateBackend, node: str) -> dict[str, int]:
     if Capability.EXPECTED in store.capabilities and store.list_expected_partitions(node, limit=1):
         found = dict.fromkeys(store.get_missing_partitions(node), PartitionStatus.MISSING)
     claims = store.list_claims(node) if Capability.CLAIMS in store.capabilities else []
-    found |= {claim.partition: _status(claim) for claim in claims if claim.partition is not None}
+    claimed = {claim.partition: _status(claim) for claim in claims if claim.partition is not None}
+    for key, status in claimed.items():
+        # What somebody else completed under a living claim is completed; a claim that has ended is not listed then.
+        if status is not PartitionStatus.RUNNING or store.get_partition(node, key) is None:
+            found[key] = status
     counts = Counter(status.value for status in found.values())
     return {"completed": store.count_partitions(node)} | {name: counts[name] for name in COUNTS[1:]}
 

@@ -36,7 +36,7 @@ LOGGED_AT_ONCE = 100
 """Keys that stand in one entry of the log."""
 
 Node = Annotated[str, typer.Argument(help="The node.")]
-Keys = Annotated[list[str], typer.Argument(help="Keys of partitions.", metavar="KEY...")]
+Keys = Annotated[list[str], typer.Argument(help="Keys of partitions.", metavar="KEY")]
 
 partitions_app = typer.Typer(
     name="partitions",
