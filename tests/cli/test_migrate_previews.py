@@ -48,7 +48,7 @@ def write_run(run_id, **options):
 def make_version_1(path):
     """Turn an SQLite store into one as the first revision made it."""
     with closing(sqlite3.connect(path)) as database, database:
-        for name in ("change_log", "claims", "claim_sets"):
+        for name in ("change_log", "claims", "claim_sets", "interval_provenance", "expected_partitions"):
             database.execute(f"DROP TABLE {name}")
         database.execute("UPDATE store SET schema_version = 1")
         database.execute("UPDATE alembic_version SET version_num = '0001'")

@@ -106,7 +106,9 @@ def test_a_file_store_of_format_1_is_brought_up_to_date(format_1):
         backend.initialize()
         assert backend.list_runs() == ["run_1", "run_3", "run_5"]
         assert backend.get_latest_node_state("load").run_id == "run_5"
-        assert len(backend.get_completed_intervals("load")) == 3
+        spans = [(each.start, each.end, each.run_id) for each in backend.get_completed_intervals("load")]
+        assert len(spans) == 3
+        assert [(each.start, each.end, each.run_id) for each in backend.get_interval_provenance("load")] == spans
         assert tokens_of(backend) == {("run_3", "load"): 2}
         assert backend.list_changes() == []
         backend.log_change("x")

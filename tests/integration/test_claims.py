@@ -128,12 +128,15 @@ def test_a_file_store_of_format_2_is_brought_up_to_date_and_refused_by_its_progr
     older.close()
 
 
+NEW_IN_4 = ["interval_provenance", "expected_partitions"]
+
+
 @pytest.mark.parametrize("from_version", [1, 2])
 def test_a_database_of_an_older_schema_is_brought_up_to_date(sql, from_version):
     with create_state_backend("database", **sql.options) as backend:
         backend.initialize()
         backend.create_run("r")
-    gone = ["claims", "claim_sets", "change_log"][: 3 if from_version == 1 else 2]
+    gone = [*NEW_IN_4, "claims", "claim_sets", "change_log"][: 5 if from_version == 1 else 4]
     sql.run(
         *(f"DROP TABLE {sql.table(name)}" for name in gone),
         f"UPDATE {sql.table('store')} SET schema_version = {from_version}",
@@ -148,6 +151,38 @@ def test_a_database_of_an_older_schema_is_brought_up_to_date(sql, from_version):
             leave_some(backend, lease=lease)
             assert told(backend)[:2] == LEFT[:2]
         assert list(doctor.examine(backend)) == []
+
+
+def test_a_database_of_schema_3_keeps_its_claims_and_the_run_of_each_interval(sql):
+    with create_state_backend("database", **sql.options) as backend:
+        backend.initialize()
+        for run_id in ("r", "s"):
+            backend.create_run(run_id)
+        for run_id, number in (("r", 1), ("s", 2), ("r", 9)):
+            day = days(9)[number - 1]
+            backend.add_completed_interval(run_id, "other", day.start, day.end)
+        with backend.lock("r") as lease:
+            leave_some(backend, lease=lease)
+            before = told(backend)
+    sql.run(
+        *(f"DROP TABLE {sql.table(name)}" for name in NEW_IN_4),
+        f"ALTER TABLE {sql.table('claims')} DROP COLUMN sequence",
+        f"UPDATE {sql.table('store')} SET schema_version = 3",
+        f"UPDATE {sql.table('alembic_version')} SET version_num = '0003'",
+    )
+    with create_state_backend("database", **sql.options) as backend:
+        printed = backend.schema_sql()
+        assert "interval_provenance" in printed
+        assert "sequence" in printed
+        backend.initialize()
+        assert told(backend)[0] == before[0]
+        whole = [(each.start, each.end, each.run_id) for each in backend.get_completed_intervals("other")]
+        assert [run_id for _, _, run_id in whole] == ["s", "r"]
+        assert whole == [(each.start, each.end, each.run_id) for each in backend.get_interval_provenance("other")]
+        assert list(doctor.examine(backend)) == []
+        with backend.lock("r") as lease:
+            (claim,) = backend.claim_intervals("r", "other", days(9)[2:3], lease=lease)
+            backend.complete_claim(claim)
 
 
 def test_a_doctor_finds_a_claim_that_cannot_be_read(sql):
