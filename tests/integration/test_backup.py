@@ -64,7 +64,9 @@ def fill(store):
             store.set_node_state(run, node, status="success", row_count=3, metadata={"nul": "a\0b"})
     store.add_completed_interval("b", "n1", FIRST, FIRST + timedelta(days=1))
     store.add_completed_interval("b", "n1", FIRST + timedelta(days=3), FIRST + timedelta(days=4))
+    store.add_completed_interval("a", "n1", FIRST + timedelta(days=4), FIRST + timedelta(days=5))
     store.add_completed_partition("a", "n1", "p", row_count=1)
+    store.expect_partitions("n1", ["p", "q"])
 
 
 def spoil(store):
@@ -74,6 +76,8 @@ def spoil(store):
     store.set_node_state("later", "n1", status="success")
     store.add_completed_interval("b", "n1", FIRST + timedelta(days=1), FIRST + timedelta(days=3))
     store.add_completed_partition("b", "n2", "q")
+    store.drop_expected_partitions("n1", ["q"])
+    store.expect_partitions("n3", ["r"])
 
 
 # ---- a state that existed ----

@@ -14,7 +14,7 @@ from seeknal.errors import ConcurrencyError, MoveInProgressError, SupersededErro
 from seeknal.model.records import NodeState, PartitionState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.backend import create_state_backend
-from seeknal.state.batch import Batch, IntervalCompleted, PartitionCompleted
+from seeknal.state.batch import Batch, IntervalCompleted, PartitionCompleted, PartitionExpected
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.migration.moving import move
 from seeknal.state.store_info import filling_mark
@@ -85,6 +85,11 @@ def large_state() -> MemoryStateBackend:
             )
             for nth in range(10)
         ]
+        start = BEGIN + timedelta(days=100)
+        for nth in range(5):  # one interval of three runs, in five parts
+            day = start + timedelta(days=nth)
+            work.append(IntervalCompleted(name_of(node), day, day + timedelta(days=1), f"run {name_of(nth % 3)}"))
+        work += [PartitionExpected(name_of(node), f"région={name_of(nth)}") for nth in range(5, 15)]
     store.commit(Batch(work=work))
     return store
 
@@ -120,7 +125,8 @@ def test_over_and_back(open_store, large, first, second):
     digest = digest_of(large)
     report = move(large, a, source_where="memory", target_where=first)
     assert (report.counts.runs, report.counts.node_states) == (RUNS, RUNS * NODES)
-    assert (report.counts.intervals, report.counts.partitions) == (1000, 500)
+    assert (report.counts.intervals, report.counts.partitions) == (1050, 500)
+    assert (report.counts.provenance, report.counts.expected) == (150, 500)
     assert report.digest == digest
     assert move(a, b, source_where=first, target_where=second).digest == digest
     newest = b.get_latest_node_state(name_of(3))

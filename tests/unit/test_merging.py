@@ -37,7 +37,10 @@ def fill(store, name, nodes, *, since):
 def source(target):
     with MemoryStateBackend() as store:
         fill(store, "ours", ["shared", "a"], since=20)
+        store.add_completed_interval("ours 2", "shared", day(21), day(22))
+        store.add_completed_interval("ours 1", "shared", day(22), day(23))
         store.add_completed_partition("ours 2", "shared", "both", row_count=2)
+        store.expect_partitions("shared", ["x", "y"])
         yield store
 
 
@@ -46,6 +49,7 @@ def target():
     with MemoryStateBackend() as store:
         fill(store, "theirs", ["shared", "b"], since=10)
         store.add_completed_partition("theirs 2", "shared", "both", row_count=1)
+        store.expect_partitions("shared", ["w", "x"])
         yield store
 
 
@@ -73,7 +77,10 @@ def test_both_states_are_there_and_the_newer_one_is_the_latest(source, target, r
     assert target.get_latest_node_state("a").run_id == "ours 1"
     assert target.get_latest_node_state("b").run_id == "theirs 1"
     spans = [(span.start, span.end, span.run_id) for span in target.get_completed_intervals("shared")]
-    assert spans == [(day(10), day(11), "theirs 1"), (day(20), day(21), "ours 1")]
+    assert spans == [(day(10), day(11), "theirs 1"), (day(20), day(23), "ours 1")]
+    parts = [(span.start, span.end, span.run_id) for span in target.get_interval_provenance("shared")]
+    assert parts == [spans[0], *((day(n), day(n + 1), f"ours {1 + n % 2}") for n in (20, 21, 22))]
+    assert target.list_expected_partitions("shared") == ["w", "x", "y"]
     assert [(each.partition, each.row_count) for each in target.list_partitions("shared")] == [
         ("both", 2),
         ("of ours", None),
