@@ -119,7 +119,7 @@ class ClaimVerbs(StateReader):
     def list_claims(self, node_id: str, *, status: str | None = None) -> list[Claim]:
         """Return the claims of a node as they stand now: intervals by their start, then partitions. [CLAIM-14].
 
-        One whose lease has ended is open or parked; one whose range is completed is none.
+        One whose lease has ended is open or parked. One that is, and whose range is completed, is none any more.
 
         Args:
             node_id: The node.

@@ -10,7 +10,7 @@ failed. So nothing says "running" for ever of a worker that was killed. The clau
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import ClassVar
@@ -137,38 +137,67 @@ class PartitionVerbs(ClaimVerbs):
         """
         wanted = None if status is None else as_status(PartitionStatus, status)
         check_limit(limit)
-        found: list[PartitionReport] = []
-        while limit is None or len(found) < limit:
-            page = self._reports(node_id, after, PAGE_PARTITIONS if wanted or limit is None else limit)
-            found += [report for report in page if wanted in (None, report.status)]
+        tried = {claim.partition: claim for claim in self._claims_now(node_id) if claim.partition is not None}
+        if wanted is PartitionStatus.COMPLETED:
+            return [_of_completed(state) for state in self.list_partitions(node_id, after=after, limit=limit)]
+        if wanted is not None:
+            found = self._missing(node_id, tried, after) if wanted is _MISSING else self._tried(node_id, tried, after)
+            return list(islice((report for report in found if report.status is wanted), limit))
+        reports: list[PartitionReport] = []
+        while limit is None or len(reports) < limit:
+            page = self._page(node_id, tried, after, PAGE_PARTITIONS if limit is None else limit)
+            reports += page
             if not page:
                 break
             after = page[-1].partition
-        return found[:limit]
+        return reports[:limit]
+
+    def _tried(self, node_id: str, claims: Mapping[str, Claim], after: str | None) -> Iterator[PartitionReport]:
+        """Yield the reports of what is claimed, as long as it is not completed."""
+        for key in _behind(claims, after):
+            if self.get_partition(node_id, key) is None:
+                yield _of_claim(claims[key], key)
+
+    def _missing(self, node_id: str, claims: Mapping[str, Claim], after: str | None) -> Iterator[PartitionReport]:
+        """Yield the reports of what is expected, or was given back undone, and is not completed."""
+        keys = {key for key, claim in claims.items() if claim.error_message is None}
+        if Capability.EXPECTED in self.capabilities:
+            keys.update(self.list_expected_partitions(node_id, after=after))
+        done = self._completed_keys(node_id) if keys else ()
+        for key in _behind(keys, after):
+            if key not in done:
+                yield _of_claim(claims[key], key) if key in claims else _of_expected(node_id, key)
 
     def _claims_now(self, node_id: str) -> list[Claim]:
         """Return the claims of a node as they stand, also of what is completed; without reading that, where it can."""
         return self.list_claims(node_id) if Capability.CLAIMS in self.capabilities else []
 
-    def _reports(self, node_id: str, after: str | None, limit: int) -> list[PartitionReport]:
+    def _page(self, node_id: str, claims: Mapping[str, Claim], after: str | None, limit: int) -> list[PartitionReport]:
         """Return the next reports, whatever they say."""
-        claims = self._claims_now(node_id)
-        expected = []
+        expected: list[str] = []
         if Capability.EXPECTED in self.capabilities:
             expected = self.list_expected_partitions(node_id, after=after, limit=limit)
         # Last, so that what is completed meanwhile is seen as that, and not as nothing at all.
         completed = self.list_partitions(node_id, after=after, limit=limit)
-        reports = {key: PartitionReport(node_id=node_id, partition=key, status=_MISSING) for key in expected}
-        reports |= {claim.partition: _of_claim(claim, claim.partition) for claim in claims if claim.partition}
+        reports = {key: _of_expected(node_id, key) for key in expected}
+        reports |= {key: _of_claim(claim, key) for key, claim in claims.items()}
         reports |= {state.partition: _of_completed(state) for state in completed}
         # What lies behind the last of a full page is not known yet.
         ends = [page[-1] for page in (expected, [each.partition for each in completed]) if page and len(page) == limit]
         end = min(ends, default=None)
-        keys = (key for key in reports if (after is None or key > after) and (end is None or key <= end))
-        return [reports[key] for key in sorted(keys)[:limit]]
+        return [reports[key] for key in _behind(reports, after) if end is None or key <= end][:limit]
 
 
 _MISSING = PartitionStatus.MISSING
+
+
+def _behind(keys: Iterable[str], after: str | None) -> list[str]:
+    """Return the keys that come behind one, in the order of their bytes, which is that of the texts."""
+    return sorted(key for key in keys if after is None or key > after)
+
+
+def _of_expected(node_id: str, key: str) -> PartitionReport:
+    return PartitionReport(node_id=node_id, partition=key, status=PartitionStatus.MISSING)
 
 
 def _of_completed(state: PartitionState) -> PartitionReport:
