@@ -12,6 +12,7 @@ from seeknal.errors import (
     CapabilityError,
     ConcurrencyError,
     InvalidFieldError,
+    InvalidIdError,
     LeaseLostError,
     LockHeldError,
     TransactionError,
@@ -139,6 +140,36 @@ def test_what_was_restated_and_completed_anew_is_recorded_with_the_success(backe
         assert len(backend.get_completed_intervals("n")) == 1, "nothing is written before the block ends"
     found = [(each.start, each.end, each.run_id) for each in backend.get_completed_intervals("n")]
     assert found == [(days[1], days[2], "two")]
+
+
+def test_partitions_are_completed_with_the_success_and_not_without_it(backend):
+    with track_run(backend, "one") as run, run.node("n") as node:
+        node.complete_partition("ID", row_count=3, metadata={"file": "id.csv"})
+        node.complete_partition("SG", row_count=1)
+        node.complete_partition("SG", row_count=2)
+        with pytest.raises(InvalidIdError):
+            node.complete_partition("")
+        assert backend.list_partitions("n") == [], "nothing is written before the block ends"
+    found = [(each.partition, each.row_count, each.run_id) for each in backend.list_partitions("n")]
+    assert found == [("ID", 3, "one"), ("SG", 2, "one")]
+    with pytest.raises(ValueError, match="no"), track_run(backend, "two") as run, run.node("n") as node:
+        node.complete_partition("VN")
+        raise ValueError("no")
+    with pytest.raises(InvalidFieldError), track_run(backend, "three") as run, run.node("n") as node:
+        node.complete_partition("VN", row_count=-1)
+    assert backend.get_node_state("three", "n").status == "failed"
+    assert [each.partition for each in backend.list_partitions("n")] == ["ID", "SG"]
+
+
+def test_a_restatement_of_a_node_says_why(backend):
+    begin, end = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
+    with track_run(backend, "one") as run, run.node("n") as node:
+        node.complete_interval(begin, end)
+    with track_run(backend, "two") as run, run.node("n") as node:
+        node.restate_interval(begin, end, reason="late data")
+        node.complete_interval(begin, end)
+    (change,) = backend.list_changes(node_id="n")
+    assert (change.action, change.reason, change.detail["runs"]) == ("restate", "late data", ["one"])
 
 
 def test_a_node_that_fails_keeps_what_was_completed_before(backend):

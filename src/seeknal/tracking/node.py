@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from seeknal.errors import InvalidFieldError, SeeknalError, TransactionError
+from seeknal.model.ids import check_id
 from seeknal.model.intervals import Interval, as_interval
 from seeknal.model.records import NodeState
 from seeknal.model.status import NodeStatus
@@ -49,7 +50,8 @@ class NodeRecorder:
         self._run = run
         self._cached: NodeState | None = None
         self._done: list[Interval] = []
-        self._undone: list[Interval] = []
+        self._undone: list[tuple[Interval, str | None]] = []
+        self._partitions: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
         if self.attempt:
@@ -113,19 +115,41 @@ class NodeRecorder:
         """
         self._done.append(as_interval(start, end))
 
-    def restate_interval(self, start: datetime, end: datetime) -> None:
+    def restate_interval(self, start: datetime, end: datetime, *, reason: str | None = None) -> None:
         """Un-complete ``[start, end)`` together with the success of the node, before what it completes anew.
+
+        Args:
+            start: Where it begins.
+            end: Where it ends, itself not in it.
+            reason: Why; ``None`` leaves it out of the log of changes.
 
         Raises:
             IntervalError: ``end <= start``.
         """
-        self._undone.append(as_interval(start, end))
+        self._undone.append((as_interval(start, end), reason))
+
+    def complete_partition(
+        self, partition: str, *, row_count: int | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record a partition as completed, together with the success of the node; the same key again replaces it.
+
+        Args:
+            partition: Its key.
+            row_count: How many rows it has.
+            metadata: What else there is to know; JSON. What cannot be stored fails the node at the end of the block.
+
+        Raises:
+            InvalidIdError: It is no key.
+        """
+        self._partitions[check_id(partition, "partition")] = {"row_count": row_count, "metadata": metadata}
 
     def _succeed(self) -> None:
-        for span in self._undone:
-            self._run.backend.restate_intervals(self.node_id, span.start, span.end)
+        for span, reason in self._undone:
+            self._run.backend.restate_intervals(self.node_id, span.start, span.end, reason=reason)
         for span in self._done:
             self._run.backend.add_completed_interval(self._run.run_id, self.node_id, span.start, span.end)
+        for key, given in self._partitions.items():
+            self._run.backend.add_completed_partition(self._run.run_id, self.node_id, key, **given)
         if self._cached is not None:
             self._set(status="cached", row_count=self._cached.row_count, fingerprint=self._cached.fingerprint)
         else:
