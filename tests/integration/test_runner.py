@@ -157,14 +157,15 @@ def test_everything_runs_once_and_is_kept(shop):
     events = []
     first = shop.run(on_event=events.append)
     assert (first.status, first.nodes) == ("success", dict.fromkeys(ALL, "success"))
-    assert [str(event) for event in events] == [f"success  {node_id}: it is new" for node_id in ALL]
+    assert [str(event) for event in events] == [f"success  {node_id}: new" for node_id in ALL]
     assert shop.rows("transform.named") == [("Oslo", 3), ("Rome", 4)]
     second = shop.run()
     assert (second.status, second.nodes) == ("success", dict.fromkeys(ALL, "cached"))
     with shop.open() as backend:
         assert backend.get_run(first.run_id).config == {"project": "shop", "full": False}
         state = backend.get_node_state(first.run_id, "transform.named")
-        assert (state.row_count, state.attempt, state.metadata) == (2, 1, {"reason": "it is new"})
+        assert (state.row_count, state.attempt, state.metadata["reason"]) == (2, 1, "new")
+        assert state.metadata["made_of"].keys() == {"config", "sql", "input:transform.totals", "input:source.shops"}
         assert backend.get_node_state(first.run_id, "command.publish").row_count is None
         cached = backend.get_node_state(second.run_id, "transform.named")
         assert (cached.row_count, cached.fingerprint) == (2, state.fingerprint)
@@ -398,7 +399,7 @@ def test_only_whole_ticks_that_are_missing_are_computed_and_the_rows_of_the_othe
     events = []
     later = almanac.run(on_event=events.append)
     rows = almanac.rows("transform.daily")
-    assert [str(event) for event in events] == ["success  transform.daily: 1 missing interval"]
+    assert [str(event) for event in events] == ["success  transform.daily: interval missing: 2024-01-10 to 2024-01-12"]
     assert rows[:3] == first
     assert [day.day for day, _ in rows] == [7, 8, 9, 10, 11]
     assert almanac.days() == [(7, 12)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
@@ -303,6 +304,8 @@ CHANGES = {
     "blanks in SQL": ("seeknal/totals.yml", "SELECT shop", "SELECT   shop", NEITHER),
     "text in quotes in SQL": ("seeknal/totals.yml", "'a  b'", "'a b'", TOTALS_ON),
     "text in quotes that looks like a comment": ("seeknal/totals.yml", "'a  b'", "'a -- b'", TOTALS_ON),
+    "the case of keywords in SQL": ("seeknal/totals.yml", "SELECT shop", "select shop", NEITHER),
+    "the case of a column in SQL": ("seeknal/totals.yml", "AS note", "AS Note", TOTALS_ON),
     "the query": ("seeknal/totals.yml", "SELECT shop", "SELECT amount", TOTALS_ON),
     "a schedule": (
         "seeknal/totals.yml",
@@ -332,7 +335,7 @@ def test_what_counts_changes_the_fingerprints_of_the_node_and_of_all_after_it(pr
     (project_path / file).write_text(text.replace(old, new))
     after = fingerprints(load_project(project_path))
     assert {node_id for node_id in before if before[node_id] != after[node_id]} == changed
-    assert all(found.startswith("s1:") for found in after.values())
+    assert all(re.fullmatch("v2:[0-9a-f]{64}", found) for found in after.values())
 
 
 def test_a_fingerprint_does_not_depend_on_where_the_project_is(project_path, tmp_path_factory):

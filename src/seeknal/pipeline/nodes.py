@@ -21,7 +21,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         kind: ``source``, ``transform`` or ``command``.
         name: Its name; the id is ``kind.name``.
         file: Where it is defined, relative to the project.
-        content: The path of a data file, an SQL query, a shell command, or the code of a Python file.
+        content: The path of a data file, an SQL query, or a shell command; empty for a Python node.
         format: Of a source: ``csv``, ``parquet``, ``json`` or ``jsonl``. ``python``: ``function`` computes it.
         function: The name of the function in ``file``.
         inputs: Ids of the nodes it needs, each once.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, overload
@@ -19,6 +22,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__seeknal_node__"
 _OPTIONS = ("name", "inputs", "description", "tags")
+_PREFIX = "seeknal_project_"
+_loading = threading.RLock()
+_imported: dict[str, tuple[ModuleType, Path, bytes]] = {}
+"""The modules that files of a project have imported from beside themselves, with where and what they were."""
 
 
 @overload
@@ -67,8 +74,6 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
     module = load_module(file)
     code = file.read_text(encoding="utf-8")
     tree = ast.parse(code)
-    # Without comments and blanks; with all of the file, since a function may call the rest of it.
-    content = ast.dump(_Undescribed().visit(ast.parse(code)))
     bodies = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     found = []
     for function in list(vars(module).values()):
@@ -84,7 +89,7 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
                 kind=kind,
                 name=_name(kind, options.get("name") or function.__name__, place),
                 file=place,
-                content=content,
+                content="",
                 format=PYTHON,
                 function=function.__name__,
                 inputs=tuple(dict.fromkeys([*_texts(options, "inputs", place), *refs])),
@@ -96,39 +101,68 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
 
 
 def load_module(file: Path) -> ModuleType:
-    """Run a Python file of a project and return its module; modules beside it can be imported by it.
+    """Run a Python file of a project and return its module; it can import the modules beside it, as they are now.
 
     Raises:
         ConfigurationError: It raised; the message names the file.
     """
-    name = f"seeknal_project_{file.stem}_{abs(hash(str(file.resolve())))}"
+    name = f"{_PREFIX}{file.stem}_{abs(hash(str(file.resolve())))}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(file.parent))
-    try:
-        # From the source, never from cached bytecode: that cannot tell two edits within a second apart.
-        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
-    except (Exception, SystemExit) as error:  # a project's code may raise anything
-        del sys.modules[name]
-        raise ConfigurationError(
-            f"{file} cannot be run: {type(error).__name__}: {error}",
-            hint="Correct the file; it is run to find its nodes.",
-        ) from error
-    finally:
-        sys.path.remove(str(file.parent))
+    with _importing_from(file.parent):
+        sys.modules[name] = module
+        try:
+            # From the source, never from cached bytecode: that cannot tell two edits within a second apart.
+            exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+        except (Exception, SystemExit) as error:  # a project's code may raise anything
+            del sys.modules[name]
+            raise ConfigurationError(
+                f"{file} cannot be run: {type(error).__name__}: {error}",
+                hint="Correct the file; it is run to find its nodes.",
+            ) from error
     return module
 
 
-class _Undescribed(ast.NodeTransformer):
-    """Drops what only describes a node from its decorator: it is no reason to run again."""
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let a block import what stands in a folder, as it is now: not what it was when it was last imported.
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        for call in node.decorator_list:
-            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in ("source", "transform"):
-                call.keywords = [each for each in call.keywords if each.arg not in ("description", "tags")]
-        return node
+    One thread at a time, since the path and the modules belong to the whole process.
+    """
+    with _loading:
+        _forget_imported(folder)
+        before = dict(sys.modules)
+        writes_no_bytecode = sys.dont_write_bytecode
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            sys.path.remove(str(folder))
+            sys.dont_write_bytecode = writes_no_bytecode
+            for name, module in list(sys.modules.items()):
+                path = Path(getattr(module, "__file__", None) or "")
+                if before.get(name) is not module and not name.startswith(_PREFIX) and path.is_relative_to(folder):
+                    _imported[name] = (module, path, _bytes(path))
+
+
+def _forget_imported(folder: Path) -> None:
+    """Let everything be imported again, if any of it was changed or stands in another folder."""
+    if all(path.is_relative_to(folder) and _bytes(path) == then for _, path, then in _imported.values()):
+        return
+    for name, (module, _, _) in _imported.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    _imported.clear()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _check_options(options: dict[str, Any], place: str) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 
 import msgspec
 
 from seeknal.errors import NodeFailedError
-from seeknal.model.intervals import Interval, union
-from seeknal.model.records import CompletedInterval
-from seeknal.model.schedule import as_schedule, missing_ticks
-from seeknal.pipeline.fingerprint import fingerprint
+from seeknal.model.intervals import union
+from seeknal.pipeline.fingerprint import METADATA_KEY
 from seeknal.pipeline.nodes import Node, Project
-from seeknal.runner.compute import Task, compute, output_facts, output_path, spans_text
+from seeknal.runner.compute import Task, compute, spans_text
 from seeknal.runner.executors import InlineExecutor
-from seeknal.runner.plan import CACHED, RUN, SKIPPED, Decision, Known, decide
+from seeknal.runner.observe import observe
+from seeknal.runner.plan import CACHED, SKIPPED, Observed, Planned, left_alone, plan_node
+from seeknal.runner.reasons import Reason, Why
+from seeknal.runner.selection import check_parents
 from seeknal.state.contract import StateBackend
 from seeknal.tracking import RunRecorder, recover_dead_runs, track_run
 
@@ -47,6 +48,7 @@ def run_project(
     backend: StateBackend,
     *,
     full: bool = False,
+    selected: Collection[str] | None = None,
     executor: Executor | None = None,
     on_event: Callable[[NodeEvent], None] = lambda event: None,
 ) -> RunReport:
@@ -55,20 +57,30 @@ def run_project(
     Args:
         project: As `seeknal.pipeline.load.load_project` returns it.
         backend: An initialized store.
-        full: Run every node.
+        full: Run every node that is selected.
+        selected: The ids of the nodes that may run, as `seeknal.runner.selection.select` returns them; all, when
+            ``None``. The others keep their states and outputs, and those that need them read these.
         executor: Where nodes are computed; in this thread when ``None``.
         on_event: Called after each node.
 
     Raises:
         LockHeldError: Another process runs this project.
+        ConfigurationError: A selected node needs one that is not selected and was never computed; nothing was run.
         KeyboardInterrupt: Raised again; the run and its running node are recorded as what they are.
     """
     with backend.lock(f"pipeline:{project.name}", timeout_ms=0):
         recovered = recover_dead_runs(backend)
-        with track_run(backend, config={"project": project.name, "full": full}) as run:
+        config: dict[str, object] = {"project": project.name, "full": full}
+        if selected is not None:
+            check_parents(project, backend, selected)
+            config["selected"] = sorted(selected)
+        with track_run(backend, config=config) as run:
             execution = _Execution(project, run, executor or InlineExecutor(), full=full)
             for node in project.nodes.values():
-                on_event(execution.step(node))
+                if selected is None or node.node_id in selected:
+                    on_event(execution.step(node))
+                else:
+                    execution.leave(node)
             failed = [node_id for node_id, status in execution.statuses.items() if status == "failed"]
             if failed:
                 run.fail(f"failed: {', '.join(failed)}")
@@ -80,7 +92,7 @@ class _Execution:
 
     def __init__(self, project: Project, run: RunRecorder, executor: Executor, *, full: bool) -> None:
         self.statuses: dict[str, str] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._leaves: dict[str, str] = {}
         self._project = project
         self._run = run
         self._executor = executor
@@ -88,7 +100,7 @@ class _Execution:
 
     def step(self, node: Node) -> NodeEvent:
         """Bring one node up to date, or record why not."""
-        broken = next((input_id for input_id in node.inputs if self.statuses[input_id] in _BROKEN), None)
+        broken = next((input_id for input_id in node.inputs if self.statuses.get(input_id) in _BROKEN), None)
         if broken is not None:
             event = NodeEvent(node.node_id, SKIPPED, f"{broken} {self.statuses[broken]}")
             self._run.skip(node.node_id, event.detail)
@@ -97,79 +109,51 @@ class _Execution:
         self.statuses[node.node_id] = event.status
         return event
 
+    def leave(self, node: Node) -> None:
+        """Take a node that is not to run for what it is, whatever it would be if it ran."""
+        observed, planned = self._plan(node)
+        self._leaves[node.node_id] = left_alone(node, observed, planned).leaves
+
     def _bring_up_to_date(self, node: Node) -> NodeEvent:
+        observed, planned = self._plan(node, is_forced=self._full)
+        if planned.made_of is None:
+            self._run.fail_node(node.node_id, observed.problem)
+            return NodeEvent(node.node_id, "failed", observed.problem)
+        self._leaves[node.node_id] = planned.leaves
+        if planned.action == CACHED:
+            if self._run.skip_if_current(node.node_id, planned.made_of.fingerprint):
+                return NodeEvent(node.node_id, "cached", planned.why)
+            _, planned = self._plan(node, is_forced=True)
+            planned = msgspec.structs.replace(planned, reasons=(Why(Reason.CHANGED_MEANWHILE),))
         try:
-            made_of = fingerprint(node, self._project.path, self._fingerprints)
-        except NodeFailedError as error:
-            self._run.fail_node(node.node_id, str(error))
-            return NodeEvent(node.node_id, "failed", str(error))
-        stored = self._run.backend.get_completed_intervals(node.node_id) if node.schedule else []
-        decision, missing = self._decide(node, made_of, stored)
-        # What needs a scheduled node needs its rows of all intervals: new ones are a change to it.
-        held = spans_text(union([] if decision.anew else _spans(stored), missing)) if node.schedule else ""
-        self._fingerprints[node.node_id] = made_of + held
-        if decision.action == CACHED:
-            if self._run.skip_if_current(node.node_id, made_of):
-                return NodeEvent(node.node_id, "cached", decision.reason)
-            decision, missing = Decision(RUN, "it changed meanwhile"), self._missing(node, [])
-        try:
-            self._compute(node, made_of, stored, missing, decision)
+            self._compute(node, observed, planned)
         except NodeFailedError as error:
             return NodeEvent(node.node_id, "failed", str(error))
-        return NodeEvent(node.node_id, "success", decision.reason)
+        return NodeEvent(node.node_id, "success", planned.why)
 
-    def _decide(
-        self, node: Node, made_of: str, stored: list[CompletedInterval]
-    ) -> tuple[Decision, tuple[Interval, ...]]:
-        done = _spans(stored)
-        facts = output_facts(output_path(self._project.path, node.node_id))
-        missing = self._missing(node, done)
-        known = Known(
-            fingerprint=made_of,
-            newest=self._run.backend.get_latest_node_state(node.node_id, "success"),
-            output_fingerprint=None if node.kind == "command" else facts.get("fingerprint", ""),
-            # An output that was renamed into place right before a crash holds more than the store knows of.
-            is_output_whole=node.schedule is None or facts.get("intervals") == spans_text(done),
-            missing=missing,
-            is_forced=self._full,
-        )
-        decision = decide(known)
-        return decision, (self._missing(node, []) if decision.anew else missing)
+    def _plan(self, node: Node, *, is_forced: bool = False) -> tuple[Observed, Planned]:
+        backend = self._run.backend
+        observed = observe(node, self._project.path, backend)
+        upstream = {input_id: self._leaves[input_id] for input_id in node.inputs}
+        return observed, plan_node(node, observed, upstream, now=backend.clock.now(), is_forced=is_forced)
 
-    def _missing(self, node: Node, done: list[Interval]) -> tuple[Interval, ...]:
-        if node.schedule is None or node.start is None:
-            return ()
-        end = node.end or self._run.backend.clock.now()
-        if end <= node.start:
-            return ()
-        return tuple(union(missing_ticks(done, node.start, end, as_schedule(node.schedule, node.timezone))))
-
-    def _compute(
-        self,
-        node: Node,
-        made_of: str,
-        stored: list[CompletedInterval],
-        ranges: tuple[Interval, ...],
-        decision: Decision,
-    ) -> None:
-        kept = [] if decision.anew else _spans(stored)
+    def _compute(self, node: Node, observed: Observed, planned: Planned) -> None:
+        assert planned.made_of is not None
+        kept = () if planned.is_anew else observed.completed
+        made_of = planned.made_of.fingerprint
         task = Task(
             node=node,
             project_path=self._project.path,
             run_id=self._run.run_id,
-            facts={"fingerprint": made_of, "intervals": spans_text(union(kept, ranges))},
-            ranges=ranges,
-            keeps_rows=not decision.anew,
+            facts={"fingerprint": made_of, "intervals": spans_text(union(kept, planned.missing))},
+            ranges=planned.missing,
+            keeps_rows=not planned.is_anew,
         )
         with self._run.node(node.node_id, made_of) as recorder:
-            recorder.metadata["reason"] = decision.reason
+            recorder.metadata |= {"reason": planned.why, METADATA_KEY: planned.made_of.short}
             recorder.row_count = self._executor.submit(compute, task).result()
-            if decision.anew:
-                for each in stored:
+            if planned.is_anew:
+                for each in observed.completed:
                     recorder.restate_interval(each.start, each.end)
-            for span in ranges:
+            for span in planned.missing:
                 recorder.complete_interval(span.start, span.end)
-
-
-def _spans(stored: list[CompletedInterval]) -> list[Interval]:
-    return [Interval(each.start, each.end) for each in stored]

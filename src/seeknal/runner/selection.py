@@ -1,0 +1,152 @@
+"""Which nodes of a project a run is about: names with the operators of a graph, tags, and what is left out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from seeknal.errors import ConfigurationError
+from seeknal.pipeline.nodes import Node, Project
+from seeknal.runner.compute import output_path
+from seeknal.state.contract import StateBackend
+
+
+def select(
+    nodes: Mapping[str, Node], names: Sequence[str] = (), tags: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> frozenset[str] | None:
+    """Return the ids of the nodes that are selected, or ``None`` if nothing was asked for, which means all.
+
+    A name is an id, a bare name that one node alone has, or a pattern with ``*`` and ``?`` over ids. ``+name`` adds
+    all that it needs, ``name+`` all that needs it. Several names, or several tags, add up; names and tags together
+    select what is both; ``exclude``, which takes what ``names`` takes, is left out in the end.
+
+    Args:
+        nodes: All of the project, by id.
+        names: Each one may hold several, with blanks or commas between them.
+        tags: As names; a node needs one of them.
+        exclude: As names.
+
+    Raises:
+        ConfigurationError: A name, a pattern or a tag that nothing has, a bare name that several nodes have, or a
+            selection that is empty.
+    """
+    if not (names or tags or exclude):
+        return None
+    selected = set(nodes)
+    if names:
+        selected &= _named(nodes, names)
+    if tags:
+        selected &= _tagged(nodes, tags)
+    if exclude:
+        selected -= _named(nodes, exclude)
+    if not selected:
+        raise ConfigurationError("no node is selected", hint="Each of the names and tags has nodes, but not together.")
+    return frozenset(selected)
+
+
+def find_node(nodes: Collection[str], name: str) -> str:
+    """Return the id of the node that an id or a bare name means.
+
+    Raises:
+        ConfigurationError: None or several do; the hint names the nearest.
+    """
+    if name in nodes:
+        return name
+    found = sorted(node_id for node_id in nodes if node_id.partition(".")[2] == name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigurationError(f"{name!a} may be {' or '.join(found)}", hint="Name it with its kind.")
+    near = difflib.get_close_matches(name, [*nodes, *(node_id.partition(".")[2] for node_id in nodes)], n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise ConfigurationError(f"there is no node {name!a}", hint=f"{hint}Known: {', '.join(sorted(nodes))}.")
+
+
+def check_parents(project: Project, backend: StateBackend | None, selected: Collection[str]) -> None:
+    """Raise if a selected node needs one that is not selected and that has nothing to read.
+
+    Raises:
+        ConfigurationError: The message names both, the hint how to select the other one, too.
+    """
+    for node_id in [node_id for node_id in project.nodes if node_id in selected]:
+        for input_id in project.nodes[node_id].inputs:
+            if input_id in selected or _is_computed(project.nodes[input_id], project.path, backend):
+                continue
+            raise ConfigurationError(
+                f"{node_id} needs {input_id}, which was never computed and is not selected",
+                hint=f"Select it, too: --nodes '+{node_id}' takes all that it needs.",
+            )
+
+
+def _is_computed(node: Node, project_path: Path, backend: StateBackend | None) -> bool:
+    if backend is None or backend.get_latest_node_state(node.node_id, "success") is None:
+        return False
+    return node.kind == "command" or output_path(project_path, node.node_id).exists()
+
+
+def _named(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for name in _each(names, nodes):
+        is_id = name in nodes  # which may begin or end with a sign
+        bare = name if is_id else name.removeprefix("+").removesuffix("+")
+        chosen = _matching(nodes, bare)
+        found |= chosen
+        if not is_id and name.startswith("+"):
+            found |= _reached(chosen, {node_id: node.inputs for node_id, node in nodes.items()})
+        if not is_id and name.endswith("+"):
+            found |= _reached(chosen, _users(nodes))
+    return found
+
+
+def _matching(nodes: Mapping[str, Node], pattern: str) -> set[str]:
+    if pattern in nodes or not set(pattern) & set("*?"):
+        return {find_node(nodes, pattern)}
+    found = {node_id for node_id in nodes if fnmatchcase(node_id, pattern.replace("[", "[[]"))}
+    if not found:
+        raise ConfigurationError(
+            f"no node is like {pattern!a}", hint=f"A pattern is held against ids: {', '.join(sorted(nodes))}."
+        )
+    return found
+
+
+def _tagged(nodes: Mapping[str, Node], tags: Iterable[str]) -> set[str]:
+    known = sorted({tag for node in nodes.values() for tag in node.tags})
+    wanted = _each(tags, known)
+    for tag in wanted:
+        if tag not in known:
+            near = difflib.get_close_matches(tag, known, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise ConfigurationError(f"no node has the tag {tag!a}", hint=f"{hint}Known: {', '.join(known) or 'none'}.")
+    return {node_id for node_id, node in nodes.items() if set(node.tags) & set(wanted)}
+
+
+def _each(texts: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return the single names in some texts; a text that is a name as a whole stays whole."""
+    found = []
+    for text in texts:
+        single = [text] if text in known else text.replace(",", " ").split()
+        if not single:
+            raise ConfigurationError("a name is empty", hint="Leave the option out to select all.")
+        found += single
+    return found
+
+
+def _users(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {node_id: [] for node_id in nodes}
+    for node_id, node in nodes.items():
+        for input_id in node.inputs:
+            found[input_id].append(node_id)
+    return found
+
+
+def _reached(start: Iterable[str], edges: Mapping[str, Iterable[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        for node_id in edges[waiting.pop()]:
+            if node_id not in found:
+                found.add(node_id)
+                waiting.append(node_id)
+    return found
