@@ -12,11 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from seeknal.pipeline.attempts import ATTEMPT_KEYS
+
 Chain = tuple[str, ...]
 """A dotted name, as it is written: ``lib.clean`` is ``("lib", "clean")``."""
 
 _NOT_OWN = frozenset({"site-packages", "dist-packages", "target", "node_modules", "__pycache__"})
-_DESCRIBES = ("description", "tags")
+_DESCRIBES = ("description", "tags", *ATTEMPT_KEYS)
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment"})
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SEES_ALL = frozenset({"globals", "eval", "exec"})

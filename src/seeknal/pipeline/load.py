@@ -15,12 +15,13 @@ from seeknal.model.graph import topological_order
 from seeknal.model.ids import check_id
 from seeknal.model.instants import parse_instant
 from seeknal.model.schedule import as_schedule
+from seeknal.pipeline.attempts import ATTEMPT_KEYS, attempt_fields
 from seeknal.pipeline.nodes import Node, Project, sql_refs
 from seeknal.pipeline.python_nodes import python_nodes
 
 CONTENT = {"source": "table", "transform": "transform", "command": "command"}
 FORMATS = ("csv", "json", "jsonl", "parquet")
-COMMON = ("kind", "name", "description", "tags", "inputs")
+COMMON = ("kind", "name", "description", "tags", "inputs", *ATTEMPT_KEYS)
 SCHEDULED = ("schedule", "timezone", "start", "end")
 
 
@@ -116,6 +117,7 @@ def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
         end=end,
         description=str(raw.get("description") or ""),
         tags=_tags(raw.get("tags") or [], file),
+        **attempt_fields(raw, str(file)),
     )
 
 

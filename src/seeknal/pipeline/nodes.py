@@ -29,6 +29,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         timezone: Of the schedule.
         start: Where the first tick begins; never ``None`` with a schedule.
         end: Where the last tick ends; now, when ``None``.
+        retries: How often it is tried again after it failed.
+        retry_delay_seconds: Before the first retry; it doubles with each.
+        timeout_seconds: How long one attempt may take; for ever, when ``None``.
     """
 
     kind: str
@@ -44,6 +47,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     end: datetime | None = None
     description: str = ""
     tags: tuple[str, ...] = ()
+    retries: int = 0
+    retry_delay_seconds: float = 1.0
+    timeout_seconds: float | None = None
 
     @property
     def node_id(self) -> str:

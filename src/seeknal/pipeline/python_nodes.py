@@ -16,12 +16,13 @@ from typing import Any, TypeVar, overload
 
 from seeknal.errors import ConfigurationError, InvalidIdError
 from seeknal.model.ids import check_id
+from seeknal.pipeline.attempts import ATTEMPT_KEYS, attempt_fields
 from seeknal.pipeline.nodes import PYTHON, Node
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__seeknal_node__"
-_OPTIONS = ("name", "inputs", "description", "tags")
+_OPTIONS = ("name", "inputs", "description", "tags", *ATTEMPT_KEYS)
 _PREFIX = "seeknal_project_"
 _loading = threading.RLock()
 _imported: dict[str, tuple[ModuleType, Path, bytes]] = {}
@@ -32,7 +33,14 @@ _imported: dict[str, tuple[ModuleType, Path, bytes]] = {}
 def source(function: F, /) -> F: ...
 @overload
 def source(
-    *, name: str = "", inputs: Sequence[str] = (), description: str = "", tags: Sequence[str] = ()
+    *,
+    name: str = "",
+    inputs: Sequence[str] = (),
+    description: str = "",
+    tags: Sequence[str] = (),
+    retries: int = 0,
+    retry_delay: str | float = "1s",
+    timeout: str | float | None = None,
 ) -> Callable[[F], F]: ...
 def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """Mark a function as a source: it takes ``ctx`` and returns rows.
@@ -40,7 +48,8 @@ def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]
     Args:
         function: The function, when used without parentheses.
         **options: ``name`` (the function's own by default), ``inputs`` (ids; literal ``ctx.ref("kind.name")`` calls
-            are found without), ``description``, ``tags``.
+            are found without), ``description``, ``tags``, ``retries``, ``retry_delay`` and ``timeout`` (``"10m"``, or
+            seconds).
     """
     return _marked("source", function, options)
 
@@ -49,7 +58,14 @@ def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]
 def transform(function: F, /) -> F: ...
 @overload
 def transform(
-    *, name: str = "", inputs: Sequence[str] = (), description: str = "", tags: Sequence[str] = ()
+    *,
+    name: str = "",
+    inputs: Sequence[str] = (),
+    description: str = "",
+    tags: Sequence[str] = (),
+    retries: int = 0,
+    retry_delay: str | float = "1s",
+    timeout: str | float | None = None,
 ) -> Callable[[F], F]: ...
 def transform(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """Mark a function as a transform: it takes ``ctx`` and returns rows. Options are those of `source`."""
@@ -95,6 +111,7 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
                 inputs=tuple(dict.fromkeys([*_texts(options, "inputs", place), *refs])),
                 description=str(options.get("description", "")),
                 tags=tuple(_texts(options, "tags", place)),
+                **attempt_fields(options, place),
             )
         )
     return found
