@@ -8,17 +8,19 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from seeknal.clock import FakeClock
-from seeknal.errors import LockHeldError
+from seeknal.errors import ConfigurationError, LockHeldError
 from seeknal.pipeline.load import load_project
 from seeknal.runner.compute import output_path
 from seeknal.runner.execute import RunReport, run_project
+from seeknal.runner.observe import observe
+from seeknal.runner.plan import plan_nodes
 from seeknal.state.backend import StateBackend, create_state_backend
 from seeknal.tracking import track_run
 
@@ -239,6 +241,156 @@ def test_every_format_is_read(shop):
         shop.write({f"seeknal/{name}.yml": f"kind: source\nname: {name}\nsource: {form}\ntable: data/{name}.{form}\n"})
     assert shop.run().status == "success"
     assert [shop.rows(f"source.{name}") for name in "jlp"] == [[(1,)], [(2,)], [(3,)]]
+
+
+# ---- what is selected ----
+
+
+def test_only_what_is_selected_runs_and_the_others_keep_their_states_and_outputs(shop):
+    first = shop.run()
+    shop.edit("seeknal/totals.yml", "sum", "max")
+    shop.edit("data/sales.csv", "south,4", "south,5")
+    before = shop.rows("source.sales")
+    report = shop.run(selected={"transform.totals"})
+    assert report.nodes == {"transform.totals": "success"}
+    assert (shop.rows("transform.totals"), shop.rows("source.sales")) == ([("north", 2), ("south", 4)], before)
+    with shop.open() as backend:
+        assert list(backend.get_all_node_states(report.run_id)) == ["transform.totals"]
+        assert backend.get_run(report.run_id).config["selected"] == ["transform.totals"]
+        assert backend.get_latest_node_state("source.sales").run_id == first.run_id
+
+
+def test_what_read_the_output_of_before_runs_again_once_its_parent_has_run(shop):
+    shop.run()
+    shop.edit("data/sales.csv", "south,4", "south,5")
+    assert shop.run(selected={"transform.totals"}).nodes == {"transform.totals": "cached"}
+    shop.edit("seeknal/totals.yml", "sum", "max")
+    assert shop.run(selected={"transform.totals"}).nodes == {"transform.totals": "success"}
+    assert shop.rows("transform.totals") == [("north", 2), ("south", 4)]
+    assert ran(shop.run()) == {"source.sales", *TOTALS_ON}
+    assert shop.rows("transform.totals") == [("north", 2), ("south", 5)]
+    assert ran(shop.run()) == set()
+
+
+def test_a_node_whose_scheduled_parent_is_not_selected_reads_the_intervals_that_it_has(almanac):
+    almanac.write({"seeknal/days.yml": AFTER_DAILY})
+    almanac.run()
+    almanac.clock.advance(days=1)
+    assert almanac.run(selected={"transform.days"}).nodes == {"transform.days": "cached"}
+    assert almanac.run(selected={"transform.daily"}).nodes == {"transform.daily": "success"}
+    assert almanac.run(selected={"transform.days"}).nodes == {"transform.days": "success"}
+    assert almanac.rows("transform.days") == [(4,)]
+    assert ran(almanac.run()) == set()
+
+
+def test_what_is_forced_is_what_is_selected(shop):
+    shop.run()
+    assert shop.run(selected={"transform.totals", "source.sales"}, full=True).nodes == {
+        "source.sales": "success",
+        "transform.totals": "success",
+    }
+    assert ran(shop.run()) == set()
+
+
+def test_a_node_whose_parent_was_never_computed_is_refused_before_anything_runs(shop):
+    with pytest.raises(ConfigurationError) as raised:
+        shop.run(selected={"transform.totals", "source.shops"})
+    assert str(raised.value) == "transform.totals needs source.sales, which was never computed and is not selected"
+    assert "--nodes '+transform.totals'" in raised.value.hint
+    with shop.open() as backend:
+        assert (backend.list_runs(), backend.list_locks()) == ([], [])
+    shop.run(selected={"source.sales"})
+    assert shop.run(selected={"transform.totals"}).status == "success"
+    output_path(shop.path, "source.sales").unlink()
+    with pytest.raises(ConfigurationError, match=r"source\.sales, which was never computed"):
+        shop.run(selected={"transform.totals"})
+
+
+# ---- why ----
+
+
+def reasons_of(shop, **options) -> dict[str, str]:
+    """Run, and return the reason of each node that was computed, once the plan was seen to say the same."""
+    now = shop.clock.now() + timedelta(seconds=1)  # which is when the run will look
+    with shop.open() as backend:
+        project = load_project(shop.path)
+        observed = {node_id: observe(node, shop.path, backend) for node_id, node in project.nodes.items()}
+    planned = plan_nodes(project.nodes, observed, now=now, **options)
+    report = shop.run(**options)
+    with shop.open() as backend:
+        states = backend.get_all_node_states(report.run_id)
+    found = {node_id: state.metadata["reason"] for node_id, state in states.items() if state.status == "success"}
+    assert {node_id: each.why for node_id, each in planned.items() if each.action == "run"} == found
+    return found
+
+
+def test_the_plan_says_what_the_run_then_does_and_why(shop):
+    assert set(reasons_of(shop).values()) == {"new"}
+    assert reasons_of(shop) == {}
+    shop.edit("seeknal/totals.yml", "sum", "max")
+    assert reasons_of(shop) == {
+        "transform.totals": "SQL changed",
+        "transform.named": "parent changed: transform.totals",
+        "command.publish": "parent changed: transform.named",
+    }
+    output_path(shop.path, "source.shops").unlink()
+    assert reasons_of(shop) == {"source.shops": "output missing"}
+    output_path(shop.path, "source.shops").write_bytes(b"not Parquet")
+    assert reasons_of(shop) == {"source.shops": "output cannot be read"}
+    shop.edit("seeknal/publish.yml", "echo", "echo again")
+    assert reasons_of(shop) == {"command.publish": "command changed"}
+    assert set(reasons_of(shop, full=True).values()) == {"forced"}
+    assert reasons_of(shop, full=True, selected={"source.shops"}) == {"source.shops": "forced"}
+
+
+def test_a_node_that_failed_until_now_never_succeeded(shop):
+    shop.edit("seeknal/publish.yml", "echo", "exit 3; echo")
+    shop.run()
+    shop.edit("seeknal/publish.yml", "exit 3; echo", "echo")
+    assert reasons_of(shop) == {"command.publish": "never succeeded"}
+
+
+def test_a_module_that_a_function_names_is_run_as_it_is_now(shop):
+    shop.write(
+        {"seeknal/step.py": python_node("return [{'x': rates.EURO}]").replace("import datetime", "import rates")}
+    )
+    shop.write({"seeknal/rates.py": "EURO = 1\n"})
+    shop.run()
+    assert shop.rows("transform.step") == [(1,)]
+    shop.write({"seeknal/rates.py": "EURO = 2\n"})
+    assert reasons_of(shop) == {"transform.step": "code changed: seeknal/rates.py:EURO"}
+    assert shop.rows("transform.step") == [(2,)]
+    shop.write({"seeknal/rates.py": "EURO = 2\nDOLLAR = 3  # not named\n"})
+    assert reasons_of(shop) == {}
+
+
+def test_scheduled_nodes_say_what_is_missing(almanac):
+    almanac.write({"seeknal/days.yml": AFTER_DAILY})
+    almanac.run()
+    almanac.clock.advance(days=1)
+    assert reasons_of(almanac) == {
+        "transform.daily": "interval missing: 2024-01-10 to 2024-01-11",
+        "transform.days": "parent changed: transform.daily",
+    }
+
+
+@pytest.mark.parametrize("older", ["s1:0123", "0123456789abcdef", None])
+def test_a_store_with_older_fingerprints_runs_each_node_once(shop, older):
+    first = shop.run()
+    with shop.open() as backend:
+        for node_id in first.nodes:
+            backend.set_node_state(first.run_id, node_id, fingerprint=older, metadata={"made_of": None})
+    assert reasons_of(shop) == dict.fromkeys(ALL, "fingerprint of an older version")
+    assert ran(shop.run()) == set()
+
+
+def test_scheduled_nodes_of_an_older_fingerprint_are_computed_anew_once(almanac):
+    first = almanac.run()
+    with almanac.open() as backend:
+        backend.set_node_state(first.run_id, "transform.daily", fingerprint="s1:0123")
+    assert reasons_of(almanac) == {"transform.daily": "fingerprint of an older version"}
+    assert (len(almanac.rows("transform.daily")), almanac.days()) == (3, [(7, 10)])
+    assert ran(almanac.run()) == set()
 
 
 # ---- what fails ----

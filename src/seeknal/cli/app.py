@@ -38,6 +38,7 @@ from seeknal.cli import (
     rollback,
     schema,
     state,
+    why,
 )
 from seeknal.errors import (
     AccessDeniedError,
@@ -80,6 +81,7 @@ app.command("run")(project.run)
 app.command("migrate-state")(migrate.migrate_state)
 state_app.command("list")(state.list_runs)
 state_app.command("show")(state.show)
+state_app.command("why")(why.why)
 state_app.command("cleanup")(cleanup.cleanup)
 state_app.command("pin")(pins.pin)
 state_app.command("unpin")(pins.unpin)

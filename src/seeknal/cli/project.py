@@ -10,7 +10,8 @@ import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer
-from seeknal.errors import BackendUnavailableError, ConfigurationError, MissingDriverError
+from seeknal.cli.why import Plan, looked_at, need_runner, print_plan
+from seeknal.errors import BackendUnavailableError, ConfigurationError
 
 DIRECTORIES = ("seeknal/sources", "seeknal/transforms")
 TEMPLATE = """\
@@ -73,7 +74,18 @@ def init(
 
 
 def run(
-    full: Annotated[bool, typer.Option("--full", help="Run every node, also those that are up to date.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Run what is selected, also what is up to date.")] = False,
+    nodes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--nodes", help="Only these: ids, names, patterns; +name: with all it needs, name+: with its users."
+        ),
+    ] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tags", help="Only nodes that have one of these tags.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Not these; as --nodes.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--show-plan", help="Print what would run, and why; run nothing.")
+    ] = False,
     project_path: ProjectPath = Path(),
     backend: Backend = None,
     database_url: DatabaseUrl = None,
@@ -82,28 +94,35 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run the pipeline: what changed or was never finished, and what comes after it."""
-    # Imported here: the runner brings DuckDB, which no other command needs.
-    try:
-        from seeknal.pipeline.load import load_project
-        from seeknal.runner.execute import run_project
-    except ModuleNotFoundError as error:
-        raise MissingDriverError(
-            f"`seeknal run` needs {error.name}, which is not installed", hint="pip install 'seeknal-state[run]'."
-        ) from error
+    # Imported here: most commands do without what the runner brings.
+    need_runner("`seeknal run`")
+    from seeknal.pipeline.load import load_project
+    from seeknal.runner.execute import run_project
+    from seeknal.runner.selection import select
 
     printer = Printer(output, quiet=quiet)
+    if dry_run:
+        with looked_at(project_path, backend, database_url) as seen:
+            project = load_project(project_path)
+            selected = select(project.nodes, nodes or (), tags or (), exclude or ())
+            plan = Plan(project, seen, full=full, selected=selected)
+        print_plan(plan, printer)
+        return
     with opened(project_path, backend, database_url) as store:
         project = load_project(project_path)
-        report = run_project(project, store, full=full, on_event=lambda event: printer.note(str(event)))
+        selected = select(project.nodes, nodes or (), tags or (), exclude or ())
+        report = run_project(
+            project, store, full=full, selected=selected, on_event=lambda event: printer.note(str(event))
+        )
         found = store.get_run(report.run_id)
         assert found is not None
-        nodes = store.get_all_node_states(report.run_id)
+        states = store.get_all_node_states(report.run_id)
     if output is not Format.TABLE:
         import msgspec
 
-        printer.thing({**msgspec.structs.asdict(found), "nodes": nodes}, [])
+        printer.thing({**msgspec.structs.asdict(found), "nodes": states}, [])
     else:
-        printer.rows(list(nodes.values()), ("node_id", "status", "duration_ms", "row_count"), empty="no nodes")
+        printer.rows(list(states.values()), ("node_id", "status", "duration_ms", "row_count"), empty="no nodes")
     if found.status != "success":
         sys.stderr.write("error: the run did not succeed\nhint: See `seeknal state show` for what failed.\n")
         raise typer.Exit(1)

@@ -8,13 +8,13 @@ from concurrent.futures import Executor
 import msgspec
 
 from seeknal.errors import NodeFailedError
-from seeknal.model.intervals import union
+from seeknal.model.intervals import Interval, union
 from seeknal.pipeline.fingerprint import METADATA_KEY
 from seeknal.pipeline.nodes import Node, Project
 from seeknal.runner.compute import Task, compute, spans_text
 from seeknal.runner.executors import InlineExecutor
 from seeknal.runner.observe import observe
-from seeknal.runner.plan import CACHED, SKIPPED, Observed, Planned, left_alone, plan_node
+from seeknal.runner.plan import CACHED, SKIPPED, Observed, Planned, held_by, plan_node
 from seeknal.runner.reasons import Reason, Why
 from seeknal.runner.selection import check_parents
 from seeknal.state.contract import StateBackend
@@ -111,8 +111,10 @@ class _Execution:
 
     def leave(self, node: Node) -> None:
         """Take a node that is not to run for what it is, whatever it would be if it ran."""
-        observed, planned = self._plan(node)
-        self._leaves[node.node_id] = left_alone(node, observed, planned).leaves
+        backend = self._run.backend
+        stored = backend.get_completed_intervals(node.node_id) if node.schedule else []
+        newest = backend.get_latest_node_state(node.node_id, "success")
+        self._leaves[node.node_id] = held_by(node, newest, [Interval(each.start, each.end) for each in stored])
 
     def _bring_up_to_date(self, node: Node) -> NodeEvent:
         observed, planned = self._plan(node, is_forced=self._full)

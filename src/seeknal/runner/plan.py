@@ -136,14 +136,19 @@ def left_alone(node: Node, observed: Observed, planned: Planned) -> Planned:
     Whether it is out of date is in the detail of its reason.
     """
     stale = f"it would run: {planned.why}" if planned.action == RUN else ""
-    newest = observed.newest.fingerprint if observed.newest is not None else None
     return Planned(
         node_id=node.node_id,
         action=LEFT,
         reasons=(Why(Reason.NOT_SELECTED, stale),),
         made_of=planned.made_of,
-        leaves=f"{newest}{spans_text(list(observed.completed)) if node.schedule else ''}",
+        leaves=held_by(node, observed.newest, observed.completed),
     )
+
+
+def held_by(node: Node, newest: NodeState | None, completed: Collection[Interval]) -> str:
+    """Return what a node holds as it stands, whatever it would hold if it ran: as `Planned.leaves`."""
+    made_of = newest.fingerprint if newest is not None else None
+    return f"{made_of}{spans_text(list(completed)) if node.schedule else ''}"
 
 
 def _reasons_for_anew(node: Node, observed: Observed, made_of: MadeOf, *, is_forced: bool) -> tuple[Why, ...]:
