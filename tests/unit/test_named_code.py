@@ -264,7 +264,8 @@ def test_a_deep_expression_and_a_huge_number_can_be_told_apart_from_others(tmp_p
 # ---- what is run is what was read ----
 
 
-def test_a_module_that_was_edited_is_imported_as_it_is_now(tmp_path):
+def test_a_module_that_was_edited_is_imported_as_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     body = "import outer\n@transform\ndef step(ctx):\n    return [outer.lib.a]\n"
     for number in (1, 2, 3):  # the same size, within the same second
         small(tmp_path, body, outer="import lib\n", lib=f"a = {number}\n")

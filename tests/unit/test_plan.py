@@ -172,6 +172,7 @@ def test_forced_nodes_run_and_those_after_them_need_not():
     assert set(reasons(plan_nodes(NODES, done, now=NOW, full=True)).values()) == {"forced"}
     plan = plan_nodes(NODES, done, now=NOW, full=True, selected={"transform.totals"})
     assert reasons(plan) == {"transform.totals": "forced"}
+    assert plan["source.sales"].why == "not selected"
 
 
 # ---- scheduled nodes ----
@@ -186,6 +187,7 @@ def test_missing_intervals_run_alone_and_are_a_change_for_those_after_them():
     }
     assert plan["transform.daily"].missing == (Interval(day(10), day(12)),)
     assert not plan["transform.daily"].is_anew
+    assert plan["transform.daily"].leaves.endswith(spans_text([Interval(day(7), day(12))]))
 
 
 def test_what_is_computed_anew_is_computed_from_its_start():

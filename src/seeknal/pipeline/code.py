@@ -79,7 +79,8 @@ class NamedCode:
         self.own = ""
         self.named: dict[str, str] = {}
         self._project = project_path.resolve()
-        self._root = file.resolve().parent
+        # Where Python looks for what the file imports, as far as that is in the project.
+        self._roots = [file.resolve().parent, *filter(self._is_own, (Path(each).resolve() for each in sys.path))]
         self._followed: set[tuple[Path, Chain]] = set()
         self._defined: set[tuple[Path, str]] = set()
         module = self._module(file.resolve())
@@ -123,9 +124,6 @@ class NamedCode:
     def _add_imported(self, module: Module, imported: Imported, chain: Chain) -> None:
         target = self._find(module, imported)
         rest = chain[1:] if imported.attribute is None else (imported.attribute, *chain[1:])
-        if target is None and imported.attribute is not None:
-            # ``from package import module``, where the package has no file of its own.
-            target, rest = self._find(module, _inner(imported)), chain[1:]
         if target is None and imported.module == "seeknal.pipeline":
             return  # its decorators only mark
         if target is None:
@@ -156,8 +154,7 @@ class NamedCode:
             return self._within(module.path.parents[imported.level - 1], parts)
         if not parts or parts[0] in sys.builtin_module_names:
             return None
-        roots = [self._root, *(Path(each).resolve() for each in sys.path if self._is_own(Path(each).resolve()))]
-        return next((found for root in roots if (found := self._within(root, parts)) is not None), None)
+        return next((found for root in self._roots if (found := self._within(root, parts)) is not None), None)
 
     def _within(self, folder: Path, parts: list[str]) -> Module | None:
         for path in (folder.joinpath(*parts, "__init__.py"), folder.joinpath(*parts).with_suffix(".py")):
@@ -184,11 +181,6 @@ class NamedCode:
             return _read(path, path.relative_to(self._project).as_posix(), path.read_bytes())
         except (OSError, SyntaxError, ValueError):
             return None  # it cannot be imported either: running the file that does so says why
-
-
-def _inner(imported: Imported) -> Imported:
-    module = f"{imported.module}.{imported.attribute}" if imported.module else str(imported.attribute)
-    return Imported(module, imported.level, None)
 
 
 @lru_cache(maxsize=256)

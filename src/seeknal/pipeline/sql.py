@@ -56,13 +56,13 @@ def canonical_form(sql: str) -> CanonicalSql:
         tokens = tokens[:-1]
     names = [name for tree in trees for name in tree.find_all(exp.Identifier)]
     places = {name.meta["start"] for name in names if "start" in name.meta}
+    # The parser does not say of every name where it stands: not of the keys of a struct, as in {Key: 1}.
     placeless = {name.name for name in names if "start" not in name.meta}
     words = []
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+    for token in tokens:
         text = sql[token.start : token.end + 1]
         # The name of something keeps its case, which may be that of a column of the output.
-        is_key = after is not None and after.token_type is TokenType.COLON  # of a struct: {Key: 1}
-        is_name = token.start in places or text in placeless or is_key
+        is_name = token.start in places or text in placeless
         if not is_name and token.token_type not in _VERBATIM:
             text = " ".join(text.upper().split())
         words.append(text)
