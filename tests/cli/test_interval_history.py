@@ -111,7 +111,9 @@ def test_json_has_the_parts_with_their_runs_and_the_entries_of_the_log(project, 
         timeout=50,
         check=True,
     )
-    assert (json.loads(piped.stdout), piped.stderr) == (found, "")
+    lines = [json.loads(line) for line in piped.stdout.splitlines()]
+    assert lines[:3] == [{"kind": "part"} | each for each in found["parts"]]
+    assert (lines[3:], piped.stderr) == ([{"kind": "restatement"} | change], "")
     assert parsed(capsys, "nobody") == {"node_id": "nobody", "parts": [], "restatements": []}
 
 

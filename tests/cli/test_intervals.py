@@ -15,7 +15,8 @@ from seeknal.cli import times
 from seeknal.cli.app import main
 from seeknal.clock import FakeClock
 from seeknal.state.backend import StateBackendFactory, open_state_backend
-from seeknal.state.memory import MemoryStateBackend
+from seeknal.state.capabilities import Capability
+from seeknal.state.memory import MemoryStateBackend, MemoryStore
 
 SEEKNAL = [sys.executable, "-m", "seeknal.cli.app"]
 NOW = datetime(2024, 2, 1, 12, tzinfo=UTC)
@@ -85,12 +86,62 @@ def test_a_node_is_listed_with_its_gaps_at_a_glance(project, capsys) -> None:
 
 def test_json_has_the_records_and_stands_alone(project, capsys) -> None:
     assert parsed(capsys, "list", "load") == [
-        {"node_id": "load", "start": "2024-01-01T00:00:00Z", "end": "2024-01-10T00:00:00Z", "run_id": "monday"},
-        {"node_id": "load", "start": "2024-01-14T12:00:00Z", "end": "2024-01-20T00:00:00Z", "run_id": "tuesday"},
+        {
+            "node_id": "load",
+            "start": "2024-01-01T00:00:00Z",
+            "end": "2024-01-10T00:00:00Z",
+            "run_id": "monday",
+            "runs": 1,
+        },
+        {
+            "node_id": "load",
+            "start": "2024-01-14T12:00:00Z",
+            "end": "2024-01-20T00:00:00Z",
+            "run_id": "tuesday",
+            "runs": 1,
+        },
     ]
     out, _ = said(capsys, "list", "load", "--output", "jsonl")
     assert [json.loads(line)["run_id"] for line in out.splitlines()] == ["monday", "tuesday"]
     assert parsed(capsys, "list", "nobody") == []
+
+
+def test_a_range_of_several_runs_names_none_of_them_and_says_who_does(project, capsys) -> None:
+    with open_state_backend() as store:
+        store.create_run("wednesday")
+        store.add_completed_interval("wednesday", "load", day(10), day(11))
+        store.add_completed_interval("monday", "load", day(11), day(12))
+        store.add_completed_interval("wednesday", "load", day(14), day(15))
+    out, err = said(capsys, "list", "load")
+    assert [line.split(maxsplit=3)[2:] for line in out.splitlines()[1:3]] == [["11d", "2 runs"], ["6d", "2 runs"]]
+    assert err == "2 ranges, 1 gap; `seeknal intervals history load` tells which run completed what\n"
+    assert [(each["run_id"], each["runs"]) for each in parsed(capsys, "list", "load")] == [
+        ("monday", 2),
+        ("wednesday", 2),
+    ]
+    (last,) = parsed(capsys, "list", "load", "--start", "2024-01-13")
+    assert (last["start"], last["runs"]) == ("2024-01-14T00:00:00Z", 2)
+
+
+def test_a_backend_that_does_not_keep_which_run_completed_what_names_the_last_one(project, capsys, monkeypatch) -> None:
+    memory = MemoryStore()
+
+    class Forgetful(MemoryStateBackend):
+        capabilities = MemoryStateBackend.capabilities - {Capability.PROVENANCE}
+
+        def __init__(self):
+            super().__init__(store=memory)
+
+    monkeypatch.setitem(StateBackendFactory._registered, "forgetful", Forgetful)
+    (project / "seeknal_project.yml").write_text("name: p\nstate_backend: forgetful\n")
+    with open_state_backend() as store:
+        for number, run_id in enumerate(("monday", "tuesday"), start=1):
+            store.create_run(run_id)
+            store.add_completed_interval(run_id, "load", day(number), day(number + 1))
+    out, err = said(capsys, "list", "load")
+    assert out.splitlines()[1].split()[2:] == ["2d", "tuesday"]
+    assert err == "1 range, 0 gaps\n"
+    assert [(each["run_id"], each["runs"]) for each in parsed(capsys, "list", "load")] == [("tuesday", None)]
 
 
 def test_a_span_chooses_the_ranges_that_reach_into_it(project, capsys) -> None:
@@ -318,7 +369,7 @@ def test_servers_do_as_files_do(server_store, tmp_path, capsys) -> None:
     ]
     assert [each["run_id"] for each in parsed(capsys, "list", "load", *at)] == [MADE, MADE]
     missing = parsed(capsys, "pending", "load", *span, "--schedule", "@daily", *at)
-    assert missing == [{"start": "2024-01-11T00:00:00Z", "end": "2024-01-12T00:00:00Z"}]
+    assert missing == [{"node_id": "load", "start": "2024-01-11T00:00:00Z", "end": "2024-01-12T00:00:00Z"}]
     assert main(["partitions", "complete", "load", "a", "b", "--run", MADE, "--quiet", *at]) == 0
     assert main(["partitions", "restate", "load", "a", "--quiet", *at]) == 0
     with open_state_backend(tmp_path) as store:

@@ -61,7 +61,10 @@ def history(
         runs = _Runs(store)
         if output is not Format.TABLE:
             told = [_record(each, runs) for each in parts]
-            printer.thing({"node_id": node, "parts": told, "restatements": restated}, [])
+            if output is Format.JSON:
+                printer.thing({"node_id": node, "parts": told, "restatements": restated}, [])
+            else:
+                printer.rows(_lines(told, restated), (), empty="")
             return
         _show_parts(
             printer, parts, runs, zone, f"{shown(node)} has completed nothing{' there' * bool(low or high)}", every
@@ -91,6 +94,12 @@ def _record(part: IntervalProvenance, runs: _Runs) -> dict[str, Any]:
     run = runs.get(part.run_id)
     beside = {"run_status": run and run.status, "run_finished_at": run and run.finished_at}
     return {name: getattr(part, name) for name in part.__struct_fields__} | beside
+
+
+def _lines(parts: Sequence[dict[str, Any]], restated: Sequence[LoggedChange]) -> list[dict[str, Any]]:
+    """Return what each line of JSON lines has: the parts, then the restatements, told apart by their ``kind``."""
+    changes = ({name: getattr(each, name) for name in each.__struct_fields__} for each in restated)
+    return [{"kind": "part"} | each for each in parts] + [{"kind": "restatement"} | each for each in changes]
 
 
 def _show_parts(

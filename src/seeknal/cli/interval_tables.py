@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from seeknal.model.intervals import Interval
     from seeknal.model.records import CompletedInterval
+    from seeknal.state.contract import StateBackend
 
 COLUMNS = ("start", "end", "length", "run_id")
 NODE_COLUMNS = ("node_id", "first", "last", "ranges", "gaps", "coverage")
@@ -27,6 +28,30 @@ def row(each: Interval | CompletedInterval, zone: ZoneInfo, **beside: str) -> di
     """Return the cells of a range, and what stands beside them."""
     length = times.told_length(each.end - each.start)
     return {"start": times.told(each.start, zone), "end": times.told(each.end, zone), "length": length} | beside
+
+
+def runs_within(store: StateBackend, node: str, ranges: Sequence[CompletedInterval]) -> list[int | None]:
+    """Return how many runs completed each range; ``None`` where nothing tells.
+
+    Args:
+        store: What keeps the ranges.
+        node: Whose they are.
+        ranges: Sorted and disjoint.
+    """
+    from seeknal.state.capabilities import Capability
+
+    if Capability.PROVENANCE not in store.capabilities:
+        return [None] * len(ranges)
+    parts, found, at = store.get_interval_provenance(node), [], 0
+    for each in ranges:
+        while at < len(parts) and parts[at].end <= each.start:
+            at += 1
+        runs = set()
+        while at < len(parts) and parts[at].start < each.end:
+            runs.add(parts[at].run_id)
+            at += 1
+        found.append(len(runs) or None)  # what was restated since the ranges were read has no part any more
+    return found
 
 
 def write_bar(done: Sequence[Interval], span: Interval, zone: ZoneInfo) -> None:

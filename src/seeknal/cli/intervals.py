@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import redirect_stdout
 from datetime import timedelta
@@ -14,7 +15,7 @@ from seeknal.cli import times
 from seeknal.cli.bounds import bounds, reaching_into
 from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, note_no_log, run_by_hand
 from seeknal.cli.history import history
-from seeknal.cli.interval_tables import COLUMNS, counted, row, summed, total, write_bar, write_nodes
+from seeknal.cli.interval_tables import COLUMNS, counted, row, runs_within, summed, total, write_bar, write_nodes
 from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
@@ -68,6 +69,7 @@ def list_intervals(
     with opened(project_path, backend, database_url) as store:
         nodes = store.list_worked_nodes() if node is None else [node]
         found = {name: reaching_into(store.get_completed_intervals(name), low, high) for name in nodes}
+        counts = [] if node is None else runs_within(store, node, found[node])
     where = " there" if low or high else ""
     if node is None:
         empty = f"no intervals are completed{where}"
@@ -75,14 +77,26 @@ def list_intervals(
         return
     ranges = found[node]
     empty = f"{shown(node)} has completed no intervals{where}"
-    listed(printer, ranges, lambda each: row(each, zone, run_id=each.run_id), COLUMNS, empty=empty, every=every)
+    records = list(zip(ranges, counts, strict=True))
+    if output is not Format.TABLE:
+        printer.rows([_as_record(each, runs=count) for each, count in records], (), empty="")
+        return
+
+    def cells(record: tuple[CompletedInterval, int | None]) -> dict[str, str]:
+        each, count = record
+        # A range has one run, that which completed something of it last; others may have completed more of it.
+        return row(each, zone, run_id=shown(each.run_id) if count in (None, 1) else counted(count, "run"))
+
+    listed(printer, records, cells, COLUMNS, empty=empty, every=every)
     if ranges and output is Format.TABLE:
         from seeknal.model.intervals import Interval, gaps
 
         span, done = Interval(low or ranges[0].start, high or ranges[-1].end), _canonical(ranges)
         write_bar(done, span, zone)
         missing = gaps(done, span.start, span.end)
-        printer.note(f"{counted(len(ranges), 'range')}, {counted(len(missing), 'gap')}")
+        which = any(count not in (None, 1) for count in counts)
+        history_of = f"; `seeknal intervals history {shown(shlex.quote(node))}` tells which run completed what" * which
+        printer.note(f"{counted(len(ranges), 'range')}, {counted(len(missing), 'gap')}{history_of}")
 
 
 @intervals_app.command("pending")
@@ -124,7 +138,10 @@ def pending(
         missing = store.get_missing_intervals(node, span.start, span.end, **rule)
         done = _canonical(store.get_completed_intervals(node))
     told = missing[:limit]
-    listed(printer, told, lambda each: row(each, zone), COLUMNS[:-1], empty="", every=every)
+    if output is Format.TABLE:
+        listed(printer, told, lambda each: row(each, zone), COLUMNS[:-1], empty="", every=every)
+    else:
+        printer.rows([{"node_id": node} | _as_record(each) for each in told], (), empty="")
     if output is Format.TABLE and missing:
         write_bar(done, span, zone)
     of = "gap" if schedule is None else "tick"
@@ -252,6 +269,11 @@ def _rule(
     late = timedelta() if lateness is None else times.as_length(lateness, "--lateness")
     told = {"lookback": lookback, "lateness": late, "newest_first": newest_first}
     return {"schedule": schedule, "timezone": timezone} | told
+
+
+def _as_record(each: Interval | CompletedInterval, **beside: Any) -> dict[str, Any]:
+    """Return a range as JSON has it: its fields, and what stands beside them."""
+    return {name: getattr(each, name) for name in each.__struct_fields__} | beside
 
 
 def _canonical(ranges: Sequence[CompletedInterval]) -> list[Interval]:
