@@ -38,8 +38,9 @@ def python_node(project: Path, body: str) -> None:
 def test_what_a_node_prints_does_not_spoil_the_json(project: Path) -> None:
     python_node(project, 'print("HELLO")\n    return [{"x": 1}]')
     done = run(project, "run", "--output", "json")
-    assert json.loads(done.stdout)["nodes"]["transform.node"]["status"] == "success"
-    assert "HELLO" in done.stderr
+    state = json.loads(done.stdout)["nodes"]["transform.node"]
+    assert state["status"] == "success"
+    assert (project / state["metadata"]["log"]).read_text() == "HELLO\n"
 
 
 def test_a_node_that_exits_is_a_node_that_failed(project: Path) -> None:

@@ -429,7 +429,7 @@ def test_a_failure_leaves_the_standing_output_as_it_was(shop):
 
 def test_a_source_whose_file_is_missing_fails_and_the_others_go_on(shop):
     (shop.path / "data/shops.csv").unlink()
-    report = shop.run()
+    report = shop.run(continue_on_error=True)
     assert report.nodes["source.shops"] == "failed"
     assert report.nodes["transform.totals"] == "success"
     assert report.nodes["transform.named"] == "skipped"
@@ -448,7 +448,7 @@ def test_a_command_runs_in_the_project_and_knows_its_run_and_its_node(shop):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("echo ok; echo not good >&2; exit 3", "exit code 3: not good"),
+        ("echo so far; echo not good >&2; exit 3", "exit code 3: so far\nnot good"),
         ("echo not good; exit 4", "exit code 4: not good"),
         ("exit 5", "exit code 5"),
     ],
@@ -508,7 +508,7 @@ def test_what_a_function_returns_becomes_its_output(shop, body, rows):
 @pytest.mark.parametrize(("body", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_function_that_fails_fails_its_node_alone(shop, body, message):
     shop.write({"seeknal/step.py": python_node(body)})
-    report = shop.run()
+    report = shop.run(continue_on_error=True)
     assert {node_id for node_id, status in report.nodes.items() if status == "failed"} == {"transform.step"}
     assert report.nodes["command.publish"] == "success"
     with shop.open() as backend:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
-from seeknal.cli.output import Format, Printer
+from seeknal.cli.output import Format, Printer, shown
 from seeknal.cli.why import Plan, looked_at, need_runner, print_plan
 from seeknal.errors import BackendUnavailableError, ConfigurationError
+
+if TYPE_CHECKING:
+    from seeknal.runner.attempt import NodeEvent
 
 DIRECTORIES = ("seeknal/sources", "seeknal/transforms")
 TEMPLATE = """\
@@ -86,6 +89,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "--show-plan", help="Print what would run, and why; run nothing.")
     ] = False,
+    parallel: Annotated[int, typer.Option("--parallel", min=1, metavar="N", help="Nodes that run at once.")] = 1,
+    continue_on_error: Annotated[
+        bool, typer.Option("--continue-on-error", help="After a failure, run what does not need the node that failed.")
+    ] = False,
     project_path: ProjectPath = Path(),
     backend: Backend = None,
     database_url: DatabaseUrl = None,
@@ -112,7 +119,13 @@ def run(
         project = load_project(project_path)
         selected = select(project.nodes, nodes or (), tags or (), exclude or ())
         report = run_project(
-            project, store, full=full, selected=selected, on_event=lambda event: printer.note(str(event))
+            project,
+            store,
+            full=full,
+            selected=selected,
+            parallel=parallel,
+            continue_on_error=continue_on_error,
+            on_event=lambda event: _tell(event, printer),
         )
         found = store.get_run(report.run_id)
         assert found is not None
@@ -126,3 +139,12 @@ def run(
     if found.status != "success":
         sys.stderr.write("error: the run did not succeed\nhint: See `seeknal state show` for what failed.\n")
         raise typer.Exit(1)
+
+
+def _tell(event: NodeEvent, printer: Printer) -> None:
+    """Say what became of a node, and the last lines of what it said where it failed."""
+    printer.note(str(event))
+    for line in event.said.splitlines():
+        printer.note(f"  | {shown(line)}")
+    if event.log and event.status in ("failed", "retrying"):
+        printer.note(f"  all of it: {event.log}")

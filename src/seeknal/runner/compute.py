@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import quote
+from uuid import uuid4
 
 import duckdb
 import msgspec
@@ -19,9 +20,10 @@ from seeknal.errors import NodeFailedError
 from seeknal.model.intervals import Interval
 from seeknal.pipeline.nodes import PYTHON, Node, literal, quoted, resolved_sql
 from seeknal.pipeline.python_nodes import load_module
+from seeknal.runner.capture import captured, tail
+from seeknal.runner.control import Control
 
 READERS = {"csv": "read_csv", "json": "read_json", "jsonl": "read_json", "parquet": "read_parquet"}
-OUTPUT_OF_COMMAND_CHARS = 2000
 MOST_NAME_CHARS = 120
 """Under the 255 bytes that file systems allow, with room for suffixes."""
 
@@ -36,6 +38,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         facts: What the output is to say of itself: ``fingerprint`` and ``intervals``.
         ranges: The spans to compute, for a scheduled node.
         keeps_rows: Whether the rows of the standing output stay, since only what is missing is computed.
+        log: The file for what it says, relative to the project, as `seeknal.runner.capture.log_file` names it; empty
+            for a node that says nothing.
+        attempt: Counted from 1 within the run.
     """
 
     node: Node
@@ -44,6 +49,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, str]
     ranges: tuple[Interval, ...] = ()
     keeps_rows: bool = False
+    log: str = ""
+    attempt: int = 1
 
 
 class NodeContext:
@@ -97,20 +104,25 @@ def spans_text(spans: list[Interval]) -> str:
     return json.dumps([[span.start.isoformat(), span.end.isoformat()] for span in spans])
 
 
-def compute(task: Task) -> int | None:
+def compute(task: Task, control: Control | None = None) -> int | None:
     """Compute a node, replace its output, and return its number of rows; ``None`` for a command.
 
+    Args:
+        task: What to compute.
+        control: Lets another thread end it; not picklable, so only in threads.
+
     Raises:
-        NodeFailedError: The query, the function or the command failed, or the output could not be written.
+        NodeFailedError: The query, the function or the command failed or was ended, or the output could not be written.
     """
+    control = control or Control()
     if task.node.kind == "command":
-        _run_command(task)
+        _run_command(task, control)
         return None
     target = output_path(task.project_path, task.node.node_id)
-    beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    beside = target.with_name(f"{target.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect() as connection:
+        with duckdb.connect() as connection, control.connected(connection):
             for input_id in task.node.inputs:
                 path = output_path(task.project_path, input_id)
                 if path.exists():  # a command has no output
@@ -121,7 +133,7 @@ def compute(task: Task) -> int | None:
             facts = ", ".join(f"{key}: {literal(value)}" for key, value in task.facts.items())
             _execute(connection, f"COPY output TO {literal(str(beside))} (FORMAT parquet, KV_METADATA {{{facts}}})")
             rows = connection.execute("SELECT count(*) FROM output").fetchone()
-        beside.replace(target)
+        control.publish(beside, target)
     except duckdb.Error as error:
         raise NodeFailedError(str(error), hint=f"Correct {task.node.file} and run again.") from error
     except RuntimeError as error:
@@ -166,8 +178,7 @@ def _of_span(sql: str, span: Interval) -> str:
 def _fill_from_function(connection: duckdb.DuckDBPyConnection, task: Task) -> None:
     node = task.node
     try:
-        # What the node prints goes where remarks go: stdout may be read by a program.
-        with contextlib.redirect_stdout(sys.stderr):
+        with _open_log(task) as log, captured(log):
             function = getattr(load_module(task.project_path / node.file), node.function)
             result = function(NodeContext(connection, task))
     except NodeFailedError:
@@ -200,16 +211,42 @@ def _fill_from_rows(connection: duckdb.DuckDBPyConnection, node: Node, rows: lis
     connection.execute("CREATE TABLE output AS SELECT row.* FROM (SELECT unnest($rows) AS row)", {"rows": rows})
 
 
-def _run_command(task: Task) -> None:
+def _run_command(task: Task, control: Control) -> None:
     environment = os.environ | {"SEEKNAL_RUN_ID": task.run_id, "SEEKNAL_NODE_ID": task.node.node_id}
-    done = subprocess.run(  # noqa: S602 - running a shell command is what such a node is
-        task.node.content, shell=True, check=False, cwd=task.project_path, env=environment, capture_output=True
-    )
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-OUTPUT_OF_COMMAND_CHARS:]
-        raise NodeFailedError(
-            f"exit code {done.returncode}{': ' if said else ''}{said}", hint=f"Correct {task.node.file} and run again."
+    with _open_log(task) as log:
+        begin = log.tell()
+        # A session of its own: Ctrl-C reaches the runner alone, which ends the whole group if it has to.
+        process = subprocess.Popen(  # noqa: S602 - running a shell command is what such a node is
+            task.node.content,
+            shell=True,
+            cwd=task.project_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+        code = control.wait_for(process)
+    if code:
+        said = tail(task.project_path / task.log, begin)
+        raise NodeFailedError(
+            f"exit code {code}{': ' if said else ''}{said}", hint=f"Correct {task.node.file} and run again."
+        )
+
+
+@contextmanager
+def _open_log(task: Task) -> Iterator[TextIO]:
+    """Open the file for what a node says, behind what earlier attempts have said."""
+    path = task.project_path / task.log
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+    except OSError as error:
+        raise NodeFailedError(f"{path} cannot be written: {error.strerror}", hint="Check the disk.") from error
+    with log:
+        if task.attempt > 1:
+            log.write(f"-- attempt {task.attempt}\n")
+        yield log
 
 
 def _is_interruption(error: BaseException) -> bool:

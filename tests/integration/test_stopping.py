@@ -1,0 +1,106 @@
+"""Runs that are asked to stop: what runs has a chance, and is then recorded as what it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from tests.integration.test_parallel_runs import add_command, pipe, states, works
+from tests.integration.test_runner import Workshop
+
+from seeknal.runner.stopping import GRACE_SECONDS
+
+__all__ = ["works"]
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def started(works: Workshop) -> subprocess.Popen[str]:
+    place = [] if works.kind == "file" else ["--backend", works.kind]
+    return subprocess.Popen(
+        [sys.executable, "-m", "seeknal.cli.app", "run", *place], cwd=works.path, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run_of(works: Workshop) -> tuple[str, list]:
+    with works.open() as backend:
+        (run_id,) = backend.list_runs()
+        return str(backend.get_run(run_id).status), backend.list_locks()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_at_the_first_signal_what_runs_may_finish_and_nothing_else_begins(works, number):
+    began, release = pipe(works, "began"), pipe(works, "release")
+    add_command(works, "a", f"echo > {began}; cat {release}")
+    add_command(works, "b", "true", "a")
+    runner = started(works)
+    (works.path / began).read_text()
+    runner.send_signal(number)
+    told = runner.stderr.readline()
+    assert told.startswith(f"stopping command.a: {number.name}: it has 10 s to finish")
+    (works.path / release).write_text("go on")
+    assert runner.wait() == 130
+    runner.stderr.close()
+    assert states(works) == {"a": ("success", None), "b": ("skipped", "the run was cancelled")}
+    assert run_of(works) == ("cancelled", [])
+
+
+def test_at_the_second_signal_what_runs_is_ended_at_once(works):
+    began = pipe(works, "began")
+    add_command(works, "a", f"trap '' TERM INT; echo > {began}; sleep 50; echo survived > survived")
+    runner = started(works)
+    (works.path / began).read_text()
+    runner.send_signal(signal.SIGINT)
+    assert runner.stderr.readline().startswith("stopping command.a")
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait() == 130
+    runner.stderr.close()
+    assert states(works) == {"a": ("failed", "cancelled")}
+    assert run_of(works) == ("cancelled", [])
+    assert not (works.path / "survived").exists()
+
+
+def test_a_function_that_cannot_be_interrupted_does_not_keep_the_program_alive(works):
+    began, never = pipe(works, "began"), pipe(works, "never")
+    body = f"(ctx.project_path / '{began}').write_text('x'); (ctx.project_path / '{never}').read_text()"
+    text = f"from seeknal.pipeline import transform\n\n@transform\ndef stuck(ctx):\n    {body}\n"
+    works.write({"seeknal/stuck.py": text})
+    runner = started(works)
+    (works.path / began).read_text()
+    runner.send_signal(signal.SIGTERM)
+    assert runner.stderr.readline().startswith("stopping transform.stuck")
+    runner.send_signal(signal.SIGTERM)
+    assert runner.wait() == 130
+    runner.stderr.close()
+    message = "cancelled; its function cannot be interrupted, so it was left going on"
+    assert states(works) == {"transform.stuck": ("failed", message)}
+    assert run_of(works) == ("cancelled", [])
+
+
+def test_when_its_chance_is_over_what_runs_is_ended(works):
+    began = pipe(works, "began")
+    add_command(works, "a", f"trap 'echo asked > asked; exit 0' TERM; echo > {began}; sleep 50")
+    add_command(works, "b", "true")
+
+    def interrupt() -> None:
+        (works.path / began).read_text()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def go_on(event) -> None:
+        if event.status == "stopping":
+            works.clock.advance(seconds=GRACE_SECONDS)
+
+    before = signal.getsignal(signal.SIGINT)
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt):
+        works.run(on_event=go_on)
+    interrupting.join()
+    assert states(works) == {"a": ("failed", "cancelled"), "b": ("skipped", "the run was cancelled")}
+    assert run_of(works) == ("cancelled", [])
+    assert (works.path / "asked").exists()
+    assert signal.getsignal(signal.SIGINT) is before
