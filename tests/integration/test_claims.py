@@ -185,6 +185,33 @@ def test_a_database_of_schema_3_keeps_its_claims_and_the_run_of_each_interval(sq
             backend.complete_claim(claim)
 
 
+def test_a_program_that_has_a_database_open_writes_nothing_once_a_newer_one_has_changed_its_schema(sql):
+    with create_state_backend("database", **sql.options) as older:
+        older.initialize()
+        older.create_run("r")
+        older.set_node_state("r", NODE, status="running")
+        day = days(1)[0]
+        with older.lock("r", "worker") as lease:
+            (claim,) = older.claim_intervals("r", NODE, days(2)[1:], lease=lease)
+            sql.run(f"UPDATE {sql.table('store')} SET schema_version = {schema.SCHEMA_VERSION + 1}")
+            for write in (
+                lambda: older.create_run("s"),
+                lambda: older.set_node_state("r", NODE, row_count=1),
+                lambda: older.set_node_state("r", "new", status="running"),
+                lambda: older.add_completed_interval("r", NODE, day.start, day.end),
+                lambda: older.expect_partitions(NODE, ["p"]),
+                lambda: older.complete_claim(claim),
+                lambda: older.acquire_lock("r", "another"),
+                lambda: older.delete_run("r"),
+            ):
+                with pytest.raises(SchemaVersionError, match=f"schema {schema.SCHEMA_VERSION + 1}"):
+                    write()
+            sql.run(f"UPDATE {sql.table('store')} SET schema_version = {schema.SCHEMA_VERSION}")
+        assert older.list_runs() == ["r"]
+        assert older.get_node_state("r", NODE).row_count is None
+        assert older.get_completed_intervals(NODE) == []
+
+
 def test_a_doctor_finds_a_claim_that_cannot_be_read(sql):
     with create_state_backend("database", **sql.options) as backend:
         backend.initialize()

@@ -18,14 +18,15 @@ from tests.conftest import available
 from tests.servers.stores import SERVERS, fresh_store
 
 from seeknal.clock import SystemClock
-from seeknal.errors import BackendUnavailableError, CapabilityError
+from seeknal.errors import BackendUnavailableError, CapabilityError, CorruptStateError
 from seeknal.model.records import CompletedInterval
 from seeknal.state import doctor
 from seeknal.state.backend import create_state_backend
 from seeknal.state.checks import merging
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.settings import load_settings
-from seeknal.state.sql import health, schema
+from seeknal.state.sql import examine, health, schema
+from seeknal.state.sql.tables import SCHEMA_VERSION
 from seeknal.state.work import change_intervals
 
 NAMES = ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL", "TURSO_AUTH_TOKEN")
@@ -271,6 +272,25 @@ def test_parts_of_intervals_that_nobody_is_said_to_have_completed(sql, at):
     assert backend.get_interval_provenance("never") == []
 
 
+def test_rows_of_spans_and_keys_that_cannot_be_read(sql, at):
+    far = 2**62
+    sql.run(
+        f"UPDATE {sql.table('interval_provenance')} SET end_us = {far} WHERE node_id = 'a'",
+        f"UPDATE {sql.table('completed_intervals')} SET end_us = {far} WHERE node_id = 'a'",
+        f"INSERT INTO {sql.table('expected_partitions')} VALUES ('a', 'a\x07b')",
+    )
+    backend = at(sql)
+    found = examined(backend)
+    assert {each.check for each in found} >= {"record-unreadable", "provenance"}
+    assert {"completed_intervals", "interval_provenance"} <= {
+        each.where.split(", ")[1] for each in found if each.check == "record-unreadable"
+    }
+    backend.initialize()
+    for read in (backend.get_completed_intervals, backend.get_interval_provenance):
+        with pytest.raises(CorruptStateError, match="no instant"):
+            read("a")
+
+
 def test_intervals_that_overlap_or_touch(sql, at):
     sql.run(interval(sql, "a", day(2), day(5)), interval(sql, "a", day(5), day(6)))
     sql.run(*(interval(sql, "c", day(1), day(2), table=table) for table in BOTH))
@@ -319,8 +339,8 @@ def test_merging_is_the_same_for_every_disorder():
 
 def test_strange_provenance(sql, at):
     sql.run(*(interval(sql, "c", day(1), day(2), run_id="", table=table) for table in BOTH))
-    (found,) = examined(at(sql))
-    assert (found.check, found.severity) == ("provenance", "warning")
+    found = examined(at(sql))
+    assert [(each.check, each.severity) for each in found] == [("provenance", "warning")] * 2
 
 
 def test_records_that_cannot_be_read(sql, at):
@@ -525,7 +545,8 @@ def test_a_newer_schema(sql, at):
 
 
 def test_an_older_schema(lite, at, monkeypatch):
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
+    for module in (schema, examine):
+        monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     assert [(each.check, each.severity) for each in examined(at(lite))] == [("schema-older", "warning")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from seeknal.model.instants import MICROSECOND
 from seeknal.model.intervals import Interval, subtract, union
 from seeknal.model.records import (
     CompletedInterval,
+    ExpectedPartition,
     IntervalProvenance,
     LockInfo,
     NodeState,
@@ -46,12 +47,25 @@ def node_findings(state: NodeState, where: str) -> Iterator[Finding]:
     yield from _number_findings(state, f"node {state.node_id!a} of run {state.run_id!a}", where)
 
 
-def work_findings(work: CompletedInterval | PartitionState, where: str) -> Iterator[Finding]:
+def work_findings(work: CompletedInterval | IntervalProvenance | PartitionState, where: str) -> Iterator[Finding]:
     """Check that completed work says which run completed it; that run may be deleted since."""
-    name = f"interval from {work.start}" if isinstance(work, CompletedInterval) else f"partition {work.partition!a}"
+    match work:
+        case CompletedInterval():
+            name = f"interval from {work.start}"
+        case IntervalProvenance():
+            name = f"part of an interval from {work.start}"
+        case _:
+            name = f"partition {work.partition!a}"
     place = f"{where}, node {work.node_id!a}, {name}"
     yield from _name_findings(work.run_id, "run id", place)
     yield from _name_findings(work.node_id, "node id", place)
+
+
+def expected_findings(wanted: ExpectedPartition, where: str) -> Iterator[Finding]:
+    """Check the names of what is expected."""
+    place = f"{where}, node {wanted.node_id!a}, expected partition {wanted.partition!a}"
+    yield from _name_findings(wanted.partition, "partition", place)
+    yield from _name_findings(wanted.node_id, "node id", place)
 
 
 def _name_findings(name: object, field: str, where: str) -> Iterator[Finding]:
@@ -199,7 +213,7 @@ def coverage_findings(
     yield from findings
     covered = [(each.start, each.end) for each in done]
     told = [(each.start, each.end) for each in union(Interval(each.start, each.end) for each in parts)]
-    if not findings and (told != covered or any(later.start < earlier.end for earlier, later in pairwise(parts))):
+    if not findings and (told != covered or any(_is_odd(earlier, later) for earlier, later in pairwise(parts))):
         yield error(
             "provenance-drift",
             f"which run completed which part of node {node_id!a} is not told of all that it completed, or told twice",
@@ -207,6 +221,11 @@ def coverage_findings(
             fix="Have each part that is not told rightly name the run that its interval names.",
             mend=attribute,
         )
+
+
+def _is_odd(earlier: IntervalProvenance, later: IntervalProvenance) -> bool:
+    """Return whether two parts in a row overlap, or are one."""
+    return later.start < earlier.end or (later.start == earlier.end and later.run_id == earlier.run_id)
 
 
 def attributing(
@@ -222,6 +241,7 @@ def attributing(
         within = [each for each in parts if each.start < span.end and span.start < each.end]
         ends = [span.start, *(each.end for each in within)]
         is_right = [each.start for each in within] == ends[:-1] and ends[-1] == span.end
+        is_right = is_right and not any(_is_odd(earlier, later) for earlier, later in pairwise(within))
         if not is_right:
             changes.append(IntervalAttributed(node_id, span.start, span.end, span.run_id))
     return changes
@@ -294,8 +314,10 @@ def record_findings(store: RecordStore, where: str) -> Iterator[Finding]:
         yield from coverage_findings(node_id, done, parts, where, merge=merge, attribute=attribute)
         for each in store.read_partitions(node_id):
             yield from work_findings(each, where)
-        for span in done:
+        for span in chain[CompletedInterval | IntervalProvenance](done, parts):
             yield from work_findings(span, where)
+        for key in store.read_expected(node_id):
+            yield from expected_findings(ExpectedPartition(node_id, key), where)
     yield from abandoned_findings(running, store.read_locks(), where)
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from seeknal.model.records import Claim, LoggedChange, NodeState, RunState
-from seeknal.state.batch import NodeKey, Work
+from seeknal.model.records import Claim, LoggedChange, NodeState, PartitionState, RunState
+from seeknal.state.batch import (
+    NodeKey,
+    PartitionCompleted,
+    PartitionExpected,
+    PartitionRestated,
+    PartitionUnexpected,
+    Work,
+)
 from seeknal.state.lease import Lease
 
 
@@ -15,11 +22,13 @@ class Frame:
         "claims",
         "dropped",
         "ended",
+        "expected",
         "freed",
         "leases",
         "log",
         "needed",
         "nodes",
+        "partitions",
         "runs",
         "unlocked",
         "work",
@@ -30,6 +39,10 @@ class Frame:
         self.runs: dict[str, RunState | None] = {}
         self.nodes: dict[NodeKey, NodeState | None] = {}
         self.work: list[Work] = []
+        self.partitions: dict[NodeKey, PartitionState | None] = {}
+        """What ``work`` does to partitions, by node and key."""
+        self.expected: dict[NodeKey, bool] = {}
+        """What ``work`` does to what is expected, by node and key."""
         self.freed: set[str] = set()
         self.unlocked: set[str] = set()
         self.needed: set[str] = set()
@@ -53,6 +66,17 @@ class Frame:
         for key in [key for key in self.nodes if key[0] == run_id]:
             del self.nodes[key]
 
+    def do(self, change: Work) -> None:
+        """Record completed, restated or expected work."""
+        self.work.append(change)
+        match change:
+            case PartitionCompleted():
+                self.partitions[change.state.node_id, change.state.partition] = change.state
+            case PartitionRestated():
+                self.partitions[change.node_id, change.partition] = None
+            case PartitionExpected() | PartitionUnexpected():
+                self.expected[change.node_id, change.partition] = isinstance(change, PartitionExpected)
+
     def absorb(self, later: Frame) -> None:
         """Take over what was written since, after the savepoint that it was written behind is released."""
         for run_id in later.dropped:
@@ -65,6 +89,8 @@ class Frame:
             self.nodes.pop(key, None)
             self.nodes[key] = written
         self.work += later.work
+        self.partitions |= later.partitions
+        self.expected |= later.expected
         self.freed |= later.freed
         self.unlocked |= later.unlocked
         self.needed |= later.needed

@@ -132,6 +132,11 @@ class MemoryStateBackend(RecordStateBackend):
         with self.store.mutex:
             return self.store.image.work_of(node_id).expected_page(after, limit)
 
+    def read_is_expected(self, node_id: str, partition: str) -> bool:
+        """Return whether one partition is expected of a node."""
+        with self.store.mutex:
+            return partition in self.store.image.work_of(node_id).expected
+
     def read_partition_count(self, node_id: str) -> int:
         """Return how many partitions a node has completed."""
         with self.store.mutex:

@@ -111,6 +111,10 @@ class PartitionVerbs(ClaimVerbs):
         check_id(node_id, "node_id")
         check_limit(limit)
         wanted = self.list_expected_partitions(node_id) if expected is None else expected
+        if not isinstance(wanted, Iterable | PartitionDefinition):
+            raise InvalidFieldError(
+                f"expected is a {type(wanted).__name__}", hint="Pass a definition, or a list of keys.", field="expected"
+            )
         until = self.clock.now() if now is None else now
         return list(islice(missing_partitions(wanted, self._completed_keys(node_id), until), limit))
 
@@ -124,7 +128,8 @@ class PartitionVerbs(ClaimVerbs):
 
         They are those that are completed, claimed, failed, or expected by the store. [STAT-2] ``running`` is what
         somebody who lives has claimed, ``failed`` what failed last or whose worker is gone, and ``missing`` what is
-        expected and nothing else. [STAT-3] In pages, as [PART-6].
+        expected and nothing else. [STAT-3] In pages, as [PART-6]; but each reads the claims of the node, and one of
+        ``missing`` ones all keys.
 
         Args:
             node_id: The node.
@@ -137,12 +142,13 @@ class PartitionVerbs(ClaimVerbs):
         """
         wanted = None if status is None else as_status(PartitionStatus, status)
         check_limit(limit)
+        check_id(node_id, "node_id")
         tried = {claim.partition: claim for claim in self._claims_now(node_id) if claim.partition is not None}
         if wanted is PartitionStatus.COMPLETED:
             return [_of_completed(state) for state in self.list_partitions(node_id, after=after, limit=limit)]
         if wanted is not None:
-            found = self._missing(node_id, tried, after) if wanted is _MISSING else self._tried(node_id, tried, after)
-            return list(islice((report for report in found if report.status is wanted), limit))
+            found = self._missing(node_id, tried, after) if wanted is _MISSING else self._tried(tried, after, wanted)
+            return list(islice(found, limit))
         reports: list[PartitionReport] = []
         while limit is None or len(reports) < limit:
             page = self._page(node_id, tried, after, PAGE_PARTITIONS if limit is None else limit)
@@ -152,11 +158,14 @@ class PartitionVerbs(ClaimVerbs):
             after = page[-1].partition
         return reports[:limit]
 
-    def _tried(self, node_id: str, claims: Mapping[str, Claim], after: str | None) -> Iterator[PartitionReport]:
-        """Yield the reports of what is claimed, as long as it is not completed."""
+    def _tried(
+        self, claims: Mapping[str, Claim], after: str | None, status: PartitionStatus
+    ) -> Iterator[PartitionReport]:
+        """Yield the reports of this status of what is claimed, unless it is completed."""
         for key in _behind(claims, after):
-            if self.get_partition(node_id, key) is None:
-                yield _of_claim(claims[key], key)
+            report = _of_claim(claims[key], key)
+            if report.status is status and self.get_partition(report.node_id, key) is None:
+                yield report
 
     def _missing(self, node_id: str, claims: Mapping[str, Claim], after: str | None) -> Iterator[PartitionReport]:
         """Yield the reports of what is expected, or was given back undone, and is not completed."""
@@ -165,8 +174,9 @@ class PartitionVerbs(ClaimVerbs):
             keys.update(self.list_expected_partitions(node_id, after=after))
         done = self._completed_keys(node_id) if keys else ()
         for key in _behind(keys, after):
-            if key not in done:
-                yield _of_claim(claims[key], key) if key in claims else _of_expected(node_id, key)
+            report = _of_claim(claims[key], key) if key in claims else _of_expected(node_id, key)
+            if report.status is _MISSING and key not in done:
+                yield report
 
     def _claims_now(self, node_id: str) -> list[Claim]:
         """Return the claims of a node as they stand, also of what is completed; without reading that, where it can."""

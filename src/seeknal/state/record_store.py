@@ -35,8 +35,9 @@ from seeknal.state.contract import StateBackend
 from seeknal.state.finding import Finding
 from seeknal.state.lease import Lease, LeaseKeeper, LockKey
 from seeknal.state.reader import no_log
+from seeknal.state.record_reader import RecordReader
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo
-from seeknal.state.unit import RecordReader, UnitOfWork
+from seeknal.state.unit import UnitOfWork
 from seeknal.state.whole import LoggedReading, SideStore
 from seeknal.state.work import all_parts
 
@@ -157,6 +158,10 @@ class RecordStore(StateBackend, RecordReader):
         `PartitionUnexpected`. Another one expects nothing.
         """
         return []
+
+    def read_is_expected(self, node_id: str, partition: str) -> bool:
+        """Return whether one partition is expected of a node; a store may know it for less than all of them."""
+        return partition in self.read_expected(node_id)
 
     def read_partition_keys(self, node_id: str) -> set[str]:
         """Return the keys of the completed partitions of a node; a store may have them for less than the records."""

@@ -11,8 +11,7 @@ Source: H. T. Kung, J. T. Robinson, "On Optimistic Methods for Concurrency Contr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Collection
 
 from seeknal.model.changes import missing_run
 from seeknal.model.claims import over
@@ -29,57 +28,11 @@ from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.batch import Batch, NodeKey, Work
 from seeknal.state.frame import Frame
 from seeknal.state.lease import Lease
+from seeknal.state.record_reader import RecordReader
 from seeknal.state.work import NodeWork, node_of
 
-
-class RecordReader(Protocol):
-    """The committed records of a store, as `RecordStateBackend` asks for them."""
-
-    def read_run(self, run_id: str) -> RunState | None:
-        """Return one run."""
-
-    def read_run_ids(self, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
-        """Return run ids in creation order."""
-
-    def read_node(self, run_id: str, node_id: str) -> NodeState | None:
-        """Return one node state."""
-
-    def read_nodes(self, run_id: str) -> dict[str, NodeState]:
-        """Return the node states of a run, sorted by node id."""
-
-    def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
-        """Return the state of a node with the highest sequence, leaving out the runs in ``hidden``."""
-
-    def read_worked_nodes(self) -> list[str]:
-        """Return the ids of the nodes that have completed work, or expected partitions, sorted by their bytes."""
-
-    def read_intervals(self, node_id: str) -> list[CompletedInterval]:
-        """Return the completed intervals of a node, canonical."""
-
-    def read_provenance(self, node_id: str) -> list[IntervalProvenance]:
-        """Return which run completed each part of the intervals of a node, in order; those of one run do not touch."""
-
-    def read_partitions(
-        self, node_id: str, after: str = "", limit: int | None = None, *, descending: bool = False
-    ) -> list[PartitionState]:
-        """Return completed partitions of a node in the order of the bytes of their keys, or in the opposite one.
-
-        Args:
-            node_id: The node.
-            after: Only those that come behind this key; all of them if it is empty.
-            limit: At most so many.
-            descending: Whether the order is turned around.
-        """
-
-    def read_partition(self, node_id: str, partition: str) -> PartitionState | None:
-        """Return one completed partition."""
-
-    def read_expected(self, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
-        """Return keys of partitions that are expected of a node, in order, as `read_partitions` does."""
-
-    def read_claims(self, node_id: str) -> tuple[int, list[Claim]]:
-        """Return the claims of a node and the version they stand at; never newer than the claims."""
-
+FEW = 20
+"""Up to so many partitions are looked for one by one; of more, all keys of the node are read at once."""
 
 Guess = Callable[[str, str], NodeState | None]
 
@@ -231,9 +184,33 @@ class UnitOfWork:
 
     def partition(self, node_id: str, partition: str) -> PartitionState | None:
         """Return a partition as this transaction sees it."""
-        there = self._store.read_partition(node_id, partition)
-        found = NodeWork(partitions=[there] if there else [])
-        return self._changed(node_id, found).partitions.get(partition)
+        for frame in reversed(self._frames):
+            if (node_id, partition) in frame.partitions:
+                return frame.partitions[node_id, partition]
+        return self._store.read_partition(node_id, partition)
+
+    def expected_among(self, node_id: str, partitions: Collection[str]) -> set[str]:
+        """Return which of these partitions are expected as this transaction sees it."""
+        seen: dict[str, bool] = {}
+        for frame in self._frames:
+            seen |= {key: frame.expected[node_id, key] for key in partitions if (node_id, key) in frame.expected}
+        unseen = [key for key in partitions if key not in seen]
+        if len(unseen) > FEW:
+            there = set(self._store.read_expected(node_id))
+            seen |= {key: key in there for key in unseen}
+        else:
+            seen |= {key: self._store.read_is_expected(node_id, key) for key in unseen}
+        return {key for key, is_expected in seen.items() if is_expected}
+
+    def completed_among(self, node_id: str, partitions: Collection[str]) -> set[str]:
+        """Return which of these partitions are completed as this transaction sees it."""
+        if len(partitions) <= FEW:
+            return {key for key in partitions if self.partition(node_id, key) is not None}
+        there = self._store.read_partition_keys(node_id)
+        for frame in self._frames:
+            there |= {key for node, key in frame.partitions if node == node_id}
+            there -= {key for (node, key), state in frame.partitions.items() if node == node_id and state is None}
+        return there & set(partitions)
 
     def expected(self, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
         """Return expected partitions of a node as this transaction sees them."""
@@ -308,7 +285,7 @@ class UnitOfWork:
 
     def do(self, change: Work) -> None:
         """Record completed or restated work."""
-        self._frames[-1].work.append(change)
+        self._frames[-1].do(change)
 
     def free_locks(self, run_id: str) -> None:
         """Free the locks of a run and of its nodes at the commit."""

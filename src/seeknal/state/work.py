@@ -216,15 +216,20 @@ def parts_by_others(
     """Yield the parts that another run has completed than the one that their interval names, in order.
 
     They are what a store's records say of provenance: with the intervals they tell all of it (`all_parts`), one by one
-    they may be copied or be missing, and there are none where each interval comes from one run.
+    they may be copied or be missing, and there are none where each interval comes from one run. Of parts that a damaged
+    store has outside of its intervals nothing is told.
     """
     spans = iter(intervals)
     span = next(spans, None)
     for part in provenance:
         while span is not None and span.end <= part.start:
             span = next(spans, None)
-        if span is None or part.run_id != span.run_id:
-            yield part
+        if span is None:
+            return
+        start, end = max(part.start, span.start), min(part.end, span.end)
+        if part.run_id != span.run_id and start < end:
+            whole = (start, end) == (part.start, part.end)
+            yield part if whole else IntervalProvenance(part.node_id, start, end, part.run_id)
 
 
 def all_parts(

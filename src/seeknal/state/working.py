@@ -162,9 +162,11 @@ class RecordedWork(RecordStore):
         """Un-complete partitions; return the keys of those that were completed, each once."""
         check_id(node_id, "node_id")
         wanted = check_keys(partitions)
+        self._restatement(node_id, reason)  # refuses a bad reason, whatever was completed
 
         def restate(unit: UnitOfWork) -> list[str]:
-            completed = [key for key in wanted if unit.partition(node_id, key) is not None]
+            there = unit.completed_among(node_id, wanted)
+            completed = [key for key in wanted if key in there]
             for key in completed:
                 unit.do(PartitionRestated(node_id, key))
             for first in range(0, len(completed), MOST_NAMED):
@@ -193,7 +195,7 @@ class RecordedWork(RecordStore):
         change = PartitionExpected if is_expected else PartitionUnexpected
 
         def expect(unit: UnitOfWork) -> list[str]:
-            there = set(unit.expected(node_id))
+            there = unit.expected_among(node_id, wanted)
             changed = [key for key in wanted if (key in there) is not is_expected]
             for key in changed:
                 unit.do(change(node_id, key))

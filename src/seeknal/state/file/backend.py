@@ -252,6 +252,10 @@ class FileStateBackend(RecordStateBackend):
         """Return keys of partitions that are expected of a node."""
         return self._store.read(lambda image: image.work_of(node_id).expected_page(after, limit))
 
+    def read_is_expected(self, node_id: str, partition: str) -> bool:
+        """Return whether one partition is expected of a node."""
+        return self._store.read(lambda image: partition in image.work_of(node_id).expected)
+
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have work."""
         return self._store.read(lambda image: image.read_worked_nodes())

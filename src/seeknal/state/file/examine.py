@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,12 @@ from seeknal.clock import Clock
 from seeknal.errors import CorruptStateError, SeeknalError, StateBackendError
 from seeknal.model.codec import pretty
 from seeknal.model.instants import EPOCH
-from seeknal.model.records import LockInfo
+from seeknal.model.records import CompletedInterval, ExpectedPartition, IntervalProvenance, LockInfo
 from seeknal.state.checks import (
     abandoned_findings,
     coverage_findings,
     duplicate_finding,
+    expected_findings,
     file_findings,
     lease_finding,
     node_findings,
@@ -224,8 +226,10 @@ def _content_findings(
         yield from coverage_findings(node_id, done, parts, where, merge=merge, attribute=attribute)
         for each in work.partitions.values():
             yield from work_findings(each, where)
-        for span in work.intervals:
+        for span in chain[CompletedInterval | IntervalProvenance](work.intervals, work.provenance):
             yield from work_findings(span, where)
+        for key in work.expected:
+            yield from expected_findings(ExpectedPartition(node_id, key), where)
     try:
         image.log()
     except SeeknalError as problem:

@@ -42,6 +42,7 @@ from seeknal.state.sql.engine import Database
 from seeknal.state.sql.reading import ReadDatabase
 from seeknal.state.sql.schema import SchemaReport
 from seeknal.state.sql.statements import Step, statement_of, target_of
+from seeknal.state.sql.tables import SCHEMA_VERSION
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo
 from seeknal.state.transaction import LONGEST_PAUSE
 from seeknal.state.unit import UnitOfWork
@@ -79,7 +80,7 @@ class DatabaseStateBackend(ReadDatabase):
             Capability.EXPECTED,
         }
     )
-    current_schema: ClassVar[str] = str(schema.SCHEMA_VERSION)
+    current_schema: ClassVar[str] = str(SCHEMA_VERSION)
 
     def __init__(
         self,
@@ -145,7 +146,7 @@ class DatabaseStateBackend(ReadDatabase):
         self._check_open()
         database = self._database
         found = schema.version_there(database)
-        older = found if found < schema.SCHEMA_VERSION else 0
+        older = found if found < SCHEMA_VERSION else 0
         return schema.sql_text(database.target, schema.text_collation(database), found=older)
 
     def examine(self) -> Iterator[Finding]:

@@ -73,7 +73,7 @@ class Plan:
         steps += self._run_steps(op_id)
         steps += self._node_steps(op_id)
         steps += claims.write_steps(batch.ended_claims, batch.claims)
-        for change in batch.work:
+        for change in work.in_order(batch.work):
             steps += work.change_steps(change)
         steps += [change_log.write_step(change) for change in batch.log]
         steps.append(current_step(self._location, batch.successor))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
+from heapq import merge as merge_sorted
 from itertools import chain, groupby
 
 from seeknal.errors import SeeknalError
-from seeknal.model.records import RunState
+from seeknal.model.records import CompletedInterval, IntervalProvenance, RunState
 from seeknal.state.checks import (
     abandoned_findings,
     attribute_parts,
     coverage_findings,
     duplicate_finding,
+    expected_findings,
     file_findings,
     lease_finding,
     merge_intervals,
@@ -24,11 +26,12 @@ from seeknal.state.checks import (
 )
 from seeknal.state.finding import Finding, error, no_store, older_schema, refusal, warning
 from seeknal.state.record_store import RecordStore
-from seeknal.state.sql import intervals, leases, scan, schema, whole
+from seeknal.state.sql import leases, scan, schema, whole
 from seeknal.state.sql.drift import drift_findings, drift_of
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.health import health_findings
 from seeknal.state.sql.statements import Params, Session, Statement, Step
+from seeknal.state.sql.tables import SCHEMA_VERSION
 
 
 def findings(database: Database, store: RecordStore) -> Iterator[Finding]:
@@ -48,8 +51,8 @@ def findings(database: Database, store: RecordStore) -> Iterator[Finding]:
     if not found:
         yield _foreign(where) if has_tables else no_store(where)
         return
-    if found < schema.SCHEMA_VERSION:
-        yield older_schema(where, found, schema.SCHEMA_VERSION)
+    if found < SCHEMA_VERSION:
+        yield older_schema(where, found, SCHEMA_VERSION)
         return
     yield from _told(where, lambda: _right_findings(database))
     yield from _told(where, lambda: health_findings(database, store))
@@ -145,22 +148,29 @@ def _run_and_node_findings(database: Database, store: RecordStore) -> Iterator[F
 
 def _work_findings(database: Database, store: RecordStore) -> Iterator[Finding]:
     where, reader = database.location, scan.Scan(database)
-    known: set[str] = set()
-    for node_id, group in groupby(reader.intervals(), lambda each: each.node_id):
-        done = list(group)
-        known.add(node_id)
-        parts = database.read(partial(intervals.read_provenance, node_id=node_id))
+    for node_id, done, parts in _of_nodes(reader):
         merge, attribute = (partial(mend, store, node_id) for mend in (merge_intervals, attribute_parts))
         yield from coverage_findings(node_id, done, parts, where, merge=merge, attribute=attribute)
-        for each in done:
-            yield from work_findings(each, where)
-    for node_id, told in groupby(reader.provenance(), lambda each: each.node_id):
-        if node_id not in known:
-            attribute = partial(attribute_parts, store, node_id)
-            yield from coverage_findings(node_id, [], list(told), where, merge=None, attribute=attribute)
+        for span in chain[CompletedInterval | IntervalProvenance](done, parts):
+            yield from work_findings(span, where)
+    for wanted in reader.expected():
+        yield from expected_findings(wanted, where)
     for partition in reader.partitions():
         yield from work_findings(partition, where)
     yield from reader.unreadable
+
+
+def _of_nodes(reader: scan.Scan) -> Iterator[tuple[str, list[CompletedInterval], list[IntervalProvenance]]]:
+    """Yield each node that has either, with its intervals and their parts; both are read in the order of the nodes."""
+    streams: list[Iterator[CompletedInterval | IntervalProvenance]] = [reader.intervals(), reader.provenance()]
+    both = merge_sorted(*streams, key=lambda each: each.node_id.encode())
+    for node_id, found in groupby(both, lambda each: each.node_id):
+        records = list(found)
+        yield (
+            node_id,
+            [each for each in records if isinstance(each, CompletedInterval)],
+            [each for each in records if isinstance(each, IntervalProvenance)],
+        )
 
 
 def _lock_findings(database: Database, store: RecordStore) -> Iterator[Finding]:

@@ -9,8 +9,10 @@ nobody else changing them meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -191,14 +193,26 @@ INTERVALS = _in_order(_coverage)
 PROVENANCE = _in_order(_provenance)
 
 
+def instant(value: Any) -> datetime:
+    """Return the instant of a column.
+
+    Raises:
+        msgspec.ValidationError: It holds none; a database tells that as a damaged record.
+    """
+    try:
+        return from_us(value)
+    except (TypeError, OverflowError, ValueError) as error:
+        raise msgspec.ValidationError(f"{value!a} is no instant") from error
+
+
 def interval(row: Any) -> CompletedInterval:
     """Return the record of a row."""
-    return CompletedInterval(row[0], from_us(row[1]), from_us(row[2]), row[3])
+    return CompletedInterval(row[0], instant(row[1]), instant(row[2]), row[3])
 
 
 def part(row: Any) -> IntervalProvenance:
     """Return the record of a row of the provenance."""
-    return IntervalProvenance(row[0], from_us(row[1]), from_us(row[2]), row[3])
+    return IntervalProvenance(row[0], instant(row[1]), instant(row[2]), row[3])
 
 
 def read_intervals(session: Session, node_id: str) -> list[CompletedInterval]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import BigInteger, ColumnElement, FromClause, Table, bindparam, delete, func, select
 
 from seeknal.model.codec import decode, encode
-from seeknal.model.instants import from_us, to_us
-from seeknal.model.records import PartitionState
+from seeknal.model.instants import to_us
+from seeknal.model.records import ExpectedPartition, PartitionState
 from seeknal.state.batch import PartitionCompleted, PartitionExpected, PartitionRestated, PartitionUnexpected
+from seeknal.state.sql.intervals import instant
 from seeknal.state.sql.statements import Session, Statement, Step, Target
 
 NO_LIMIT = 2**31 - 1
@@ -69,6 +71,9 @@ PUT = Statement(
 )
 DROP = Statement(lambda on: delete(on.tables.partitions).where(*_one(on.tables.partitions)))
 EXPECTED = _page("expected_partitions")
+IS_EXPECTED = Statement(
+    lambda on: select(on.tables.expected_partitions.c.partition).where(*_one(on.tables.expected_partitions))
+)
 EXPECT = Statement(
     lambda on: on.dialect.overwriting(
         on.dialect.insert(on.tables.expected_partitions).values(_row(on.tables.expected_partitions)),
@@ -85,10 +90,21 @@ def partition(row: Any) -> PartitionState:
         node_id=row[0],
         partition=row[1],
         run_id=row[2],
-        completed_at=from_us(row[3]),
+        completed_at=instant(row[3]),
         row_count=row[4],
         metadata=decode(row[5], dict[str, Any]),
     )
+
+
+def expected(row: Any) -> ExpectedPartition:
+    """Return the record of a row of what is expected.
+
+    Raises:
+        msgspec.ValidationError: Its key is no text.
+    """
+    if not isinstance(row[1], str):
+        raise msgspec.ValidationError(f"{row[1]!a} is no key")
+    return ExpectedPartition(row[0], row[1])
 
 
 def read_partitions(
@@ -125,7 +141,12 @@ def read_partition_count(session: Session, node_id: str) -> int:
 def read_expected(session: Session, node_id: str, after: str = "", limit: int | None = None) -> list[str]:
     """Return keys of partitions that are expected of a node, in the order of their bytes."""
     params = {"node_key": node_id, "after": after, "limit": NO_LIMIT if limit is None else limit}
-    return [row[1] for row in session.all(EXPECTED, params)]
+    return [expected(row).partition for row in session.all(EXPECTED, params)]
+
+
+def read_is_expected(session: Session, node_id: str, key: str) -> bool:
+    """Return whether one partition is expected of a node."""
+    return bool(session.all(IS_EXPECTED, {"node_key": node_id, "part": key}))
 
 
 def change_steps(

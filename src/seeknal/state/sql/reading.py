@@ -87,6 +87,10 @@ class ReadDatabase(WholeDatabase):
         """Return keys of partitions that are expected of a node."""
         return self._open.read(lambda session: partitions.read_expected(session, node_id, after, limit))
 
+    def read_is_expected(self, node_id: str, partition: str) -> bool:
+        """Return whether one partition is expected of a node."""
+        return self._open.read(lambda session: partitions.read_is_expected(session, node_id, partition))
+
     def read_worked_nodes(self) -> list[str]:
         """Return the ids of the nodes that have completed work."""
         return self._open.read(work.read_worked_nodes)

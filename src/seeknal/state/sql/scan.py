@@ -11,6 +11,7 @@ from sqlalchemy import and_, bindparam, func, literal_column, or_, select
 from seeknal.model.records import (
     Claim,
     CompletedInterval,
+    ExpectedPartition,
     IntervalProvenance,
     LockInfo,
     LoggedChange,
@@ -59,7 +60,16 @@ def _repeated(table: str, *keys: str) -> Statement:
     return Statement(build)
 
 
-PAGED = ("runs", "node_states", "completed_intervals", "interval_provenance", "partitions", "change_log", "claims")
+PAGED = (
+    "runs",
+    "node_states",
+    "completed_intervals",
+    "interval_provenance",
+    "partitions",
+    "expected_partitions",
+    "change_log",
+    "claims",
+)
 PAGES = {name: _page(name) for name in PAGED}
 SAME_RUNS = _repeated("runs", "sequence")
 SAME_STATES = _repeated("node_states", "node_id", "sequence")
@@ -124,6 +134,10 @@ class Scan:
     def partitions(self) -> Iterator[PartitionState]:
         """Yield all completed partitions, by node, then key."""
         return self._records("partitions", partitions.partition, ("node", "partition"), (str, str))
+
+    def expected(self) -> Iterator[ExpectedPartition]:
+        """Yield all expected partitions, by node, then key."""
+        return self._records("expected_partitions", partitions.expected, ("node", "partition"), (str, str))
 
     def changes(self) -> Iterator[LoggedChange]:
         """Yield the change log, by time."""

@@ -7,16 +7,16 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, delete, insert, inspect, select, update
 
-from seeknal.errors import AccessDeniedError, CorruptStateError, SchemaVersionError
+from seeknal.errors import AccessDeniedError, CorruptStateError
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.statements import Session, Target
-from seeknal.state.sql.store import GET
-from seeknal.state.sql.tables import Tables
+from seeknal.state.sql.store import GET, too_new
+from seeknal.state.sql.tables import SCHEMA_VERSION, Tables
 
-SCHEMA_VERSION = 4
-"""The number of the newest revision in ``migrations/versions``."""
+PROVENANCE_SINCE = 4
+"""The first schema that tells which run completed each part of an interval."""
 
 PUBLISHED_TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('run_state', 'node_state')"
 """Two are there, and no store, where the published platform keeps its state; see `seeknal.state.published`."""
@@ -180,12 +180,7 @@ def _found(session: Session, location: str) -> int:
 
 def _check(version: int, location: str) -> int:
     if version > SCHEMA_VERSION:
-        raise SchemaVersionError(
-            f"{location} has schema {version}; this version reads up to {SCHEMA_VERSION}: a newer program wrote it",
-            hint="Upgrade seeknal-state to the version that wrote it.",
-            found=str(version),
-            wanted=str(SCHEMA_VERSION),
-        )
+        raise too_new(version, location)
     return int(version)
 
 
@@ -214,9 +209,19 @@ def _upgrade(connection: Connection, database: Database, collation: str | None) 
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     if version:
+        if version < PROVENANCE_SINCE:
+            # In the transaction of the new version: until that stands, an older program may go on completing intervals.
+            connection.execute(delete(tables.interval_provenance))
+            connection.execute(insert(tables.interval_provenance).from_select(*known_provenance(tables)))
         connection.execute(update(tables.store).values(schema_version=SCHEMA_VERSION))
     else:
         connection.execute(insert(tables.store).values(one=1, store_id=str(uuid4()), schema_version=SCHEMA_VERSION))
+
+
+def known_provenance(tables: Tables) -> tuple[list[str], Any]:
+    """Return all that an older store knows: the run that each interval names."""
+    spans = tables.completed_intervals
+    return [column.name for column in spans.c], select(spans)
 
 
 def _unfinished(connection: Connection, tables: Tables, names: set[str], location: str) -> int:

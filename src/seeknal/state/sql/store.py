@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, bindparam, exists, literal_column, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, literal_column, or_, select, update
 
-from seeknal.errors import CorruptStateError, StateBackendError
+from seeknal.errors import CorruptStateError, SchemaVersionError, StateBackendError
 from seeknal.state.sql.statements import Session, Statement, Step, Target
+from seeknal.state.sql.tables import SCHEMA_VERSION
 from seeknal.state.store_info import ANY_SUCCESSOR, StoreInfo, just_ended, misplaced
+
+NEWEST: ColumnElement[int] = literal_column(str(SCHEMA_VERSION))
 
 
 def is_current(on: Target) -> ColumnElement[bool]:
-    """Return that the state did not move away."""
+    """Return that the state did not move away, and that no newer program has brought the schema further."""
     store = on.tables.store
-    return ~exists(select(store.c.one).where(store.c.superseded_by.is_not(None)))
+    return ~exists(select(store.c.one).where(or_(store.c.superseded_by.is_not(None), store.c.schema_version > NEWEST)))
 
 
 GET = Statement(
@@ -30,17 +33,31 @@ MOVE = Statement(
 HOLD_CURRENT = Statement(
     lambda on: on.dialect.held(
         select(on.tables.store.c.one).where(
-            on.tables.store.c.one == literal_column("1"), on.tables.store.c.superseded_by.is_(None)
+            on.tables.store.c.one == literal_column("1"),
+            on.tables.store.c.superseded_by.is_(None),
+            on.tables.store.c.schema_version <= NEWEST,
         )
     )
 )
 HOLD_MARKED = Statement(
     lambda on: on.dialect.held(
         select(on.tables.store.c.one).where(
-            on.tables.store.c.one == literal_column("1"), on.tables.store.c.superseded_by == bindparam("successor")
+            on.tables.store.c.one == literal_column("1"),
+            on.tables.store.c.superseded_by == bindparam("successor"),
+            on.tables.store.c.schema_version <= NEWEST,
         )
     )
 )
+
+
+def too_new(version: int, location: str) -> SchemaVersionError:
+    """Return the error of a store that a newer program has brought up to date, perhaps while this one had it open."""
+    return SchemaVersionError(
+        f"{location} has schema {version}; this version reads up to {SCHEMA_VERSION}: a newer program wrote it",
+        hint="Upgrade seeknal-state to the version that wrote it.",
+        found=str(version),
+        wanted=str(SCHEMA_VERSION),
+    )
 
 
 def read_store(session: Session, location: str) -> StoreInfo:
@@ -67,7 +84,10 @@ def current_step(location: str, successor: str | None = None) -> Step:
     """Return the step that demands, until the end of the transaction, that the state is here, or went where it says."""
 
     def refusal(session: Session) -> StateBackendError:
-        found = read_store(session, location).superseded_by
+        info = read_store(session, location)
+        if int(info.schema_version) > SCHEMA_VERSION:
+            return too_new(int(info.schema_version), location)
+        found = info.superseded_by
         return just_ended() if found is None and successor is None else misplaced(found, successor)
 
     return (

@@ -13,6 +13,9 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData,
 from seeknal.model.ids import MAX_ID_BYTES
 from seeknal.model.records import MAX_RANGE_KEY_BYTES
 
+SCHEMA_VERSION = 4
+"""The number of the newest revision in ``migrations/versions``, which makes these tables."""
+
 Columns: TypeAlias = list[Column[str] | Column[int]]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import select, union
 
-from seeknal.state.batch import IntervalAttributed, IntervalCompleted, IntervalRestated, Work
+from seeknal.state.batch import IntervalAttributed, IntervalCompleted, IntervalRestated, PartitionCompleted, Work
 from seeknal.state.sql import intervals, partitions
 from seeknal.state.sql.statements import Session, Statement, Step
 
@@ -20,6 +22,25 @@ WORKED_NODES = Statement(
 def read_worked_nodes(session: Session) -> list[str]:
     """Return the ids of the nodes that have completed work, or expected partitions, sorted by their bytes."""
     return sorted((row[0] for row in session.all(WORKED_NODES)), key=str.encode)
+
+
+def in_order(changes: Iterable[Work]) -> list[Work]:
+    """Return changes in an order in which nobody waits in a ring for others: intervals first, whose nodes are held.
+
+    Then partitions by their keys, where writers wait for each row. Those of one partition stay in their order, and
+    different ones do not touch each other.
+    """
+    return sorted(changes, key=_place)
+
+
+def _place(change: Work) -> tuple[str, ...]:
+    match change:
+        case IntervalCompleted() | IntervalRestated() | IntervalAttributed():
+            return ("intervals",)
+        case PartitionCompleted():
+            return ("partitions", change.state.node_id, change.state.partition)
+        case _:
+            return ("partitions", change.node_id, change.partition)
 
 
 def change_steps(change: Work) -> list[Step]:

@@ -38,16 +38,10 @@ def upgrade() -> None:
     if not is_there:
         sequence = sa.Column("sequence", sa.BigInteger, nullable=False, server_default="0")
         op.add_column(claims, sequence, schema=schema)
-    columns: list[Any] = [sa.column(name) for name in ("node_id", "start_us", "end_us", "run_id")]
-    intervals, parts = (_table(name, columns) for name in ("completed_intervals", "interval_provenance"))
-    there = sa.exists().where(parts.c.node_id == intervals.c.node_id, parts.c.start_us == intervals.c.start_us)
-    known = sa.select(*(intervals.c[column.name] for column in columns)).where(~there)
-    op.execute(parts.insert().from_select([column.name for column in columns], known))
-
-
-def _table(name: str, columns: list[Any]) -> Any:
-    names = context.get_context().opts["tables"]
-    return sa.table(f"{names.prefix}{name}", *(sa.column(c.name) for c in columns), schema=names.metadata.schema)
+    if context.is_offline_mode():  # else it is a part of the transaction that sets the version of the store
+        spans = given.completed_intervals
+        columns = [column.name for column in spans.c]
+        op.execute(given.interval_provenance.insert().from_select(columns, sa.select(spans)))
 
 
 def _create(name: str, *columns: Any) -> None:
