@@ -66,6 +66,7 @@ def test_a_run_that_is_terminated_ends_as_cancelled_and_holds_no_lock(project: P
     child = subprocess.Popen([SEEKNAL, "run"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (project / "ready").open().close()  # the node has begun
     child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGINT)  # the second one ends it at once
     assert child.wait(20) == 130
     assert json.loads(run(project, "state", "show", "--output", "json").stdout)["status"] == "cancelled"
     assert run(project, "state", "locks", "--output", "json").stdout.strip() == "[]"
