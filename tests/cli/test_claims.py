@@ -84,10 +84,77 @@ def test_parked_ranges_are_opened_again_and_it_is_logged(project, capsys):
     with open_state_backend() as store:
         (logged,) = store.list_changes(action="retry")
     assert (logged.node_id, logged.actor, logged.reason) == ("orders", "ada", "the source is back")
-    assert said(capsys, "orders", "--retry-parked", "--status", "parked") == (
-        "",
-        "nothing of orders is parked\nnothing was parked\n",
+    assert said(capsys, "orders", "--status", "parked") == ("", "nothing of orders is parked\n")
+    assert said(capsys, "orders", "--retry-parked").err == "nothing was parked\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("orders", "--retry-parked", "--status", "parked"), "--status and --retry-parked do not go together"),
+        (("orders", "--reason", "the source is back"), "--reason says nothing without --retry-parked"),
+        (("--retry-parked",), "--retry-parked says nothing without a node"),
+        (("--status", "park"), "parked"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_say_nothing_together_are_refused_and_nothing_is_opened(project, capsys, arguments, named) -> None:
+    out, err = said(capsys, *arguments, code=2)
+    assert named in err
+    assert (out, len(err.splitlines())) == ("", 2)
+    with open_state_backend() as store:
+        assert len(store.list_claims("orders", status="parked")) == 2
+
+
+def test_without_a_node_the_claims_of_all_are_listed(project, capsys) -> None:
+    with open_state_backend() as store, store.lock("backfill", "worker-2") as lease:
+        day = Interval(datetime(2024, 1, 1, 6, tzinfo=UTC), datetime(2024, 1, 1, 7, tzinfo=UTC))
+        for node in ("dim." + "x" * 180, "done"):
+            store.claim_intervals("backfill", node, [day], lease=lease)
+        store.complete_claim(store.list_claims("done")[0])
+        out, err = said(capsys)
+        lines = [line.split() for line in out.splitlines()]
+        assert lines[0] == ["NODE_ID", "RANGE", "STATUS", "ATTEMPT", "ERROR_MESSAGE"]
+        assert lines[1][1:3] == ["2024-01-01T06:00/2024-01-01T07:00", "claimed"]
+        assert lines[1][0].startswith("dim.xx")
+        assert [line[0] for line in lines[2:]] == ["orders"] * 4
+        assert max(map(len, out.splitlines())) <= 80
+        assert err == ""
+        found = json.loads(said(capsys, "--status", "claimed", "--output", "json").out)
+        assert [each["node_id"] for each in found] == ["dim." + "x" * 180, "orders"]
+        assert "x" * 180 in said(capsys, "--all").out
+        assert f"{this_host()}:{os.getpid()}" in said(capsys, "--all").out
+
+
+def test_a_store_without_claims_says_so_for_all_nodes(tmp_path, capsys) -> None:
+    (tmp_path / "seeknal_project.yml").write_text("name: p\nstate_backend: file\n")
+    at = ("-p", str(tmp_path))
+    assert said(capsys, *at) == ("", "nothing is claimed\n")
+    assert said(capsys, "--status", "parked", *at) == ("", "nothing is parked\n")
+    said(capsys, "--status", "park", *at, code=2)
+
+
+def test_what_is_corrected_by_hand_while_somebody_works_on_it_is_told_and_done(project, capsys) -> None:
+    span = ("orders", "--start", "2024-01-03T12:00", "--end", "2024-01-09")
+    told = (
+        "at work on it right now: run backfill on 2024-01-03/2024-01-04; "
+        "`seeknal intervals claims orders --status claimed` tells who holds what"
     )
+    for command in ("complete", "restate"):
+        assert main(["intervals", command, *span]) == 0
+        assert capsys.readouterr().err.splitlines()[0] == told
+        beside = ("orders", "--start", "2024-01-04", "--end", "2024-01-09")
+        assert main(["intervals", command, *beside]) == 0
+        assert "at work" not in capsys.readouterr().err
+    with open_state_backend() as store:
+        assert store.get_completed_intervals("orders") == []
+        with store.lock("backfill", "worker-2") as lease:
+            store.claim_partitions("backfill", "orders", ["c=1"], lease=lease)
+            for command in ("complete", "restate"):
+                assert main(["partitions", command, "orders", "c=1", "c=2"]) == 0
+                assert "at work on it right now: run backfill on c=1; " in capsys.readouterr().err
+                assert main(["partitions", command, "orders", "c=2", "c" * 60]) == 0
+                assert "at work" not in capsys.readouterr().err
 
 
 def test_a_node_without_claims_and_a_status_that_there_is_not(project, capsys):

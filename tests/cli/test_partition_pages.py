@@ -109,7 +109,7 @@ def test_pages_come_one_after_the_other_and_each_says_how_to_get_the_next(projec
         assert seen == list(STANDING)
     assert [each["partition"] for each in parsed(capsys, "orders", "--after", "bb", "--limit", "1")] == ["c"]
     out, err = said(capsys, "orders", "--status", "failed", "--limit", "1")
-    assert (out.splitlines()[1].split()[0], err) == ("b", "more follow: --after b --limit 1\n")
+    assert (out.splitlines()[1].split()[0], err) == ("b", "more follow: --status failed --after b --limit 1\n")
     assert said(capsys, "orders", "--after", "f") == ("", "orders has no partitions behind f\n")
 
 
@@ -147,6 +147,12 @@ def test_nodes_are_counted_by_how_their_partitions_stand(project, capsys) -> Non
         "first": "a",
         "last": "c",
     }
+
+
+def test_a_node_that_has_nothing_but_claims_is_counted(project, capsys) -> None:
+    with open_state_backend() as store, store.lock("backfill", "worker-2") as lease:
+        store.claim_partitions("backfill", "claimed only", ["a"], lease=lease)
+        assert [(each["node_id"], each["running"]) for each in parsed(capsys)] == [("claimed only", 1), ("orders", 1)]
 
 
 def test_what_is_completed_under_the_claim_of_another_is_counted_once(project, capsys) -> None:

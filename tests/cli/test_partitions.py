@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -213,7 +214,11 @@ def test_a_restatement_is_previewed_done_and_logged(project, capsys) -> None:
     arguments = ("restate", "orders", "country=ID", "country=XX", "--reason", "late data")
     out, err = said(capsys, *arguments, "--dry-run")
     assert [line.split()[0] for line in out.splitlines()] == ["PARTITION", "country=ID"]
-    assert err == "would be restated: country=ID\nnot completed before, and left so: country=XX\n"
+    assert err.splitlines() == [
+        "would be restated: country=ID",
+        "not expected: `seeknal partitions expect orders country=ID` has it listed as missing",
+        "not completed before, and left so: country=XX",
+    ]
     assert completed() == BEFORE
     assert parsed(capsys, *arguments) == {
         "node_id": "orders",
@@ -224,6 +229,19 @@ def test_a_restatement_is_previewed_done_and_logged(project, capsys) -> None:
     assert set(completed()) == {"2024-01-30", "country=SG"}
     (change,) = changes("restate")
     assert (change.node_id, change.reason, change.detail) == ("orders", "late data", {"partitions": ["country=ID"]})
+
+
+def test_a_restated_partition_that_nothing_expects_is_told_how_to_be_listed(project, capsys) -> None:
+    with open_state_backend() as store:
+        store.add_completed_partition("monday", "orders", "-x 'y'")
+        store.expect_partitions("orders", ["country=SG"])
+    assert said(capsys, "restate", "orders", "country=SG").err == "restated: country=SG\n"
+    err = said(capsys, "restate", "orders", "country=ID", "--", "-x 'y'").err
+    command = err.split("`")[1]
+    assert "has them listed as missing" in err
+    subprocess.run(["sh", "-c", command.replace("seeknal", shlex.join(SEEKNAL), 1)], timeout=50, check=True)
+    found = [each["partition"] for each in parsed(capsys, "list", "orders", "--status", "missing")]
+    assert found == ["-x 'y'", "country=ID", "country=SG"]
 
 
 def test_what_cannot_be_logged_is_not_done(project, capsys) -> None:
@@ -267,6 +285,13 @@ def test_the_log_holds_every_key_of_a_long_list(project, capsys) -> None:
         (("--start", "now"), "--start 'now'"),
         (("--start", "-9d", "--format", ""), "--format"),
         (("--start", "-9d", "--format", "%n"), "--format"),
+        (("--start", "2024-01-01", "--end", "2024-01-03", "--format", "%Y-%m"), "gives one key, '2024-01'"),
+        (
+            ("--start", "2024-10-27", "--end", "2024-10-28", "--timezone", "Europe/Berlin", "--schedule", "@hourly")
+            + ("--format", "%Y-%m-%dT%H"),
+            "gives one key, '2024-10-27T02'",
+        ),
+        (("--expected", "/dev/null"), "has no keys"),
         (("--start", "-9d", "--format", "%Y %Z"), "--format '%Y %Z' has '%Z'"),
         (("--start", "-9d", "--schedule", "often"), "often"),
         (("--start", "-9d", "--timezone", "Mars"), "--timezone"),

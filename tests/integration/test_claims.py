@@ -233,6 +233,7 @@ def test_a_backend_that_keeps_no_claims_says_so():
             lambda: backend.claim_intervals("r", NODE, days(1), lease=lease),
             lambda: backend.claim_partitions("r", NODE, ["p"], lease=lease),
             lambda: backend.list_claims(NODE),
+            lambda: backend.list_claimed_nodes(),
             lambda: backend.retry_parked(NODE),
         ):
             with pytest.raises(CapabilityError, match="keeps no claims") as caught:

@@ -14,6 +14,7 @@ import typer
 from seeknal.cli import times
 from seeknal.cli.bounds import bounds, reaching_into
 from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, note_no_log, run_by_hand
+from seeknal.cli.claims import note_claimed_span
 from seeknal.cli.history import history
 from seeknal.cli.interval_tables import COLUMNS, counted, row, runs_within, summed, total, write_bar, write_nodes
 from seeknal.cli.listing import Every, listed
@@ -183,6 +184,7 @@ def complete(
         return run_id, missing
 
     with opened(project_path, backend, database_url) as store:
+        note_claimed_span(printer, store, node, span)
         run_id, added = store.run_transaction(lambda: completed(store))
         note_no_log(printer, store, reason)
     facts = {"node_id": node, "start": span.start, "end": span.end, "run_id": run_id}
@@ -230,6 +232,7 @@ def restate(
 
     with opened(project_path, backend, database_url) as store:
         ranges = _completed_within(store, node, span)
+        note_claimed_span(printer, store, node, span)
         if ranges and not dry_run:
             if is_asked(yes=yes):
                 with redirect_stdout(sys.stderr):

@@ -141,9 +141,9 @@ def show_reports(
         sys.stdout.write(f"{line if every else shortened(line, WIDTH, '...')}\n")
 
 
-def next_page(key: str, limit: int) -> str:
-    """Return how to ask for what comes after a key."""
-    return f"--after {shown(shlex.quote(key))} --limit {limit}"
+def next_page(key: str, limit: int, status: str | None) -> str:
+    """Return how to ask for what comes after a key, of one status or of any."""
+    return f"{'' if status is None else f'--status {status} '}--after {shown(shlex.quote(key))} --limit {limit}"
 
 
 def show_completed(printer: Printer, states: Sequence[PartitionState], *, empty: str = "") -> None:

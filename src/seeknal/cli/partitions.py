@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seeknal.cli.by_hand import DryRun, Reason, Run, Yes, is_asked, log_by_hand, note_no_log, run_by_hand
+from seeknal.cli.claims import note_claimed_keys
 from seeknal.cli.expecting import expect, pending
 from seeknal.cli.listing import MOST_SHOWN, Every
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 LOGGED_AT_ONCE = 100
 """Keys that stand in one entry of the log."""
+MOST_NAMED = 5
+"""Keys that a remark names."""
 
 Node = Annotated[str, typer.Argument(help="The node.")]
 Keys = Annotated[list[str], typer.Argument(help="Keys of partitions.", metavar="KEY")]
@@ -73,7 +77,7 @@ def list_partitions(
             if value is not None:
                 raise ConfigurationError(f"{option} says nothing without a node", hint="Name the node, too.")
         with opened(project_path, backend, database_url) as store:
-            show_nodes(printer, summed_up(store, store.list_worked_nodes()))
+            show_nodes(printer, summed_up(store, _nodes(store)))
         return
     with opened(project_path, backend, database_url) as store:
         if output is Format.TABLE:
@@ -81,7 +85,7 @@ def list_partitions(
             return
         key = show_pages(printer, read_pages(store, node, status, after, limit), limit)
     if key is not None and limit is not None:
-        printer.note(f"more follow: {next_page(key, limit)}")
+        printer.note(f"more follow: {next_page(key, limit, status)}")
 
 
 def _show_table(
@@ -102,9 +106,10 @@ def _show_table(
     empty = nothing if after is None else f"{nothing} behind {shown(after)}"
     more, note = None, ""
     if is_more and limit is not None:
-        note = f"more follow: {next_page(told[-1].partition, limit)}"
+        note = f"more follow: {next_page(told[-1].partition, limit, status)}"
     elif is_more:
-        more, note = "... more ...", f"--all shows every one, {next_page(told[-1].partition, MOST_SHOWN)} the next page"
+        following = next_page(told[-1].partition, MOST_SHOWN, status)
+        more, note = "... more ...", f"--all shows every one, {following} the next page"
         if after is None:
             counts = standing(store, node)
             in_all = sum(counts.values()) if status is None else counts[status]
@@ -143,6 +148,7 @@ def complete(
         return states, before
 
     with opened(project_path, backend, database_url) as store:
+        note_claimed_keys(printer, store, node, wanted)
         states, before = store.run_transaction(lambda: completed(store))
         note_no_log(printer, store, reason)
     show_completed(printer, states)
@@ -184,6 +190,8 @@ def restate(
 
     with opened(project_path, backend, database_url) as store:
         states = completed(store)
+        note_claimed_keys(printer, store, node, wanted)
+        unexpected = set(_not_expected(store, node, wanted))
         if states and not dry_run:
             if is_asked(yes=yes):
                 with redirect_stdout(sys.stderr):
@@ -202,14 +210,43 @@ def restate(
         printer.thing({"node_id": node, "dry_run": dry_run, "restated": gone, "not_completed": others}, [])
     if states:
         printer.note(f"{'would be restated' if dry_run else 'restated'}: {_named(gone)}")
+    unlisted = [key for key in gone if key in unexpected]
+    if unlisted:
+        them = "it" if len(unlisted) == 1 else "them"
+        printer.note(f"not expected: `{shown(_as_expected(node, unlisted))}` has {them} listed as missing")
     if states and others:
         printer.note(f"not completed before, and left so: {_named(others)}")
 
 
+def _nodes(store: StateBackend) -> list[str]:
+    """Return the nodes that have completed or expected partitions, or claims, sorted by their bytes."""
+    from seeknal.state.capabilities import Capability
+
+    claimed = store.list_claimed_nodes() if Capability.CLAIMS in store.capabilities else []
+    return sorted({*store.list_worked_nodes(), *claimed}, key=str.encode)
+
+
+def _not_expected(store: StateBackend, node: str, keys: Sequence[str]) -> list[str]:
+    """Return the keys that the store does not expect of a node, if it can expect any: nothing lists them as missing."""
+    from seeknal.state.capabilities import Capability
+
+    if not keys or Capability.EXPECTED not in store.capabilities:
+        return []
+    expected = set(store.list_expected_partitions(node))
+    return [key for key in keys if key not in expected]
+
+
+def _as_expected(node: str, keys: Sequence[str]) -> str:
+    """Return how to tell the store that it is to expect some keys, the first ones of many, in words for a shell."""
+    mark = "-- " if any(key.startswith("-") for key in (node, *keys)) else ""
+    more = " ..." if len(keys) > MOST_NAMED else ""
+    return f"seeknal partitions expect {mark}{shlex.join([node, *keys[:MOST_NAMED]])}{more}"
+
+
 def _named(keys: Sequence[str]) -> str:
     """Return keys in a line, the first ones of many."""
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return f"{', '.join(map(shown, keys[:5]))}{more}"
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    return f"{', '.join(map(shown, keys[:MOST_NAMED]))}{more}"
 
 
 partitions_app.command("pending")(pending)

@@ -202,6 +202,13 @@ class RecordedClaims(RecordStore):
         found = self._standing(node_id, self._stored(node_id))
         return sorted((claim for claim in found if wanted in (None, claim.status)), key=_in_order)
 
+    def list_claimed_nodes(self) -> list[str]:
+        """Return the ids of the nodes that have claims as they stand now, sorted by their bytes."""
+        self._check_open()
+        self._check_keeps_claims()
+        # A transaction only ends claims, so no node has one there that had none before.
+        return [node_id for node_id in self.read_claimed_nodes() if self._standing(node_id, self._stored(node_id))]
+
     def retry_parked(self, node_id: str, *, reason: str = "") -> list[Claim]:
         """Open the parked ranges of a node again, and return them."""
         check_id(node_id, "node_id")

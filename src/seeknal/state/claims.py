@@ -130,6 +130,13 @@ class ClaimVerbs(StateReader):
         """
         raise no_claims(self)
 
+    def list_claimed_nodes(self) -> list[str]:
+        """Return the ids of the nodes of which `list_claims` has a claim, sorted by their bytes. [CLAIM-16].
+
+        What was claimed and is completed does not count. It reads the claims of each node that has any.
+        """
+        raise no_claims(self)
+
     def retry_parked(self, node_id: str, *, reason: str = "") -> list[Claim]:
         """Open the parked ranges of a node again, and return them. [CLAIM-15] Their attempts are counted anew.
 

@@ -301,3 +301,25 @@ class ClaimEndCases:
             backend.complete_claim(second)
             assert backend.list_claims(NODE) == []
         assert len(backend.get_completed_intervals(NODE)) == 1
+
+    @needs(Capability.CLAIMS)
+    @clause("CLAIM-16", "TX-2")
+    def test_the_nodes_that_have_claims_are_listed(self, backend: StateBackend, other: StateBackend) -> None:
+        """By their bytes; those of which every claim is over, or whose range is completed otherwise, are not."""
+        assert backend.list_claimed_nodes() == []
+        backend.create_run(RUN)
+        mine = hold(backend, "a")
+        for node_id in ("b", "\u00e9", "B", "done", "given back", "by hand"):
+            backend.claim_intervals(RUN, node_id, days(1, 1), lease=mine)
+        (part,) = backend.claim_partitions(RUN, "parts", ["p"], lease=mine, max_attempts=1)
+        backend.fail_claim(part, "no")
+        backend.complete_claim(backend.list_claims("done")[0])
+        backend.release_claim(backend.list_claims("given back")[0])
+        backend.fail_claim(backend.list_claims("by hand")[0], "no")
+        assert other.list_claimed_nodes() == ["B", "b", "by hand", "parts", "\u00e9"]
+        with backend.transaction():
+            backend.add_completed_interval(RUN, "by hand", day(1), day(2))
+            backend.complete_claim(backend.list_claims("b")[0])
+            assert backend.list_claimed_nodes() == ["B", "parts", "\u00e9"]
+            assert other.list_claimed_nodes() == ["B", "b", "by hand", "parts", "\u00e9"]
+        assert other.list_claimed_nodes() == ["B", "parts", "\u00e9"]
