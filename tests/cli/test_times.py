@@ -77,6 +77,12 @@ def test_what_means_no_time_is_refused_by_its_option(text) -> None:
     assert "today-7d" in caught.value.hint
 
 
+def test_the_first_and_the_last_day_of_the_calendar_are_times():
+    assert read("9999-12-31") == "9999-12-31T00:00:00"
+    assert read("9999-12-31", "Europe/Berlin") == "9999-12-30T23:00:00"
+    assert read("0001-01-01") == "0001-01-01T00:00:00"
+
+
 @pytest.mark.parametrize("text", ["-999999999w", "+999999999d", "0001-01-01T00:00+14:00", "9999-12-31T23:59-01:00"])
 def test_what_lies_beyond_time_is_refused_by_its_option(text) -> None:
     with pytest.raises(ConfigurationError, match=r"--start .* lies outside the years 1 to 9999"):

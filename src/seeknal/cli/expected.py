@@ -21,7 +21,7 @@ def keys_of_file(path: Path) -> list[str]:
     """Return the keys in a file, one a line, each once, in its order; empty lines are none.
 
     Raises:
-        ConfigurationError: It cannot be read, or is no UTF-8.
+        ConfigurationError: It cannot be read, is no UTF-8, or has no key: what makes it may have failed.
         InvalidIdError: A line is no key; the message names it.
     """
     from seeknal.model.ids import check_id
@@ -39,7 +39,12 @@ def keys_of_file(path: Path) -> list[str]:
             f"--expected {name} is no UTF-8 at byte {error.start}", hint="Save it as UTF-8, one key a line."
         ) from None
     numbered = [(number, line.removesuffix("\r")) for number, line in enumerate(lines, 1)]
-    return list(dict.fromkeys(check_id(key, f"line {number} of {name}") for number, key in numbered if key))
+    keys = list(dict.fromkeys(check_id(key, f"line {number} of {name}") for number, key in numbered if key))
+    if not keys:
+        raise ConfigurationError(
+            f"--expected {name} has no keys", hint="See whether what makes it has failed; write one key a line."
+        )
+    return keys
 
 
 def keys_of_span(span: Interval, schedule: str, timezone: str | None, form: str) -> list[str]:
@@ -52,17 +57,26 @@ def keys_of_span(span: Interval, schedule: str, timezone: str | None, form: str)
         form: As for `seeknal.model.time_format.time_format`.
 
     Raises:
-        ConfigurationError: The form cannot be used.
+        ConfigurationError: The form cannot be used, or gives one key to two ticks, one of which would be lost.
         IntervalError: As `as_schedule` and `missing_ticks`.
     """
     from seeknal.model.schedule import as_schedule, missing_ticks
     from seeknal.model.time_partitions import keys_of_ticks
 
-    ticks = missing_ticks([], span.start, span.end, as_schedule(schedule, timezone))
+    ticks = list(missing_ticks([], span.start, span.end, as_schedule(schedule, timezone)))
     try:
-        return list(dict.fromkeys(keys_of_ticks(ticks, form, timezone)))
+        keys = list(keys_of_ticks(ticks, form, timezone))
     except InvalidFieldError as error:
         raise ConfigurationError(f"--{error}", hint=error.hint) from error
+    first = dict(zip(reversed(keys), reversed(ticks), strict=True))
+    for key, tick in zip(keys, ticks, strict=True):
+        if first[key] is not tick:
+            raise ConfigurationError(
+                f"--format {form!a} gives one key, {key!a}, to the ticks of {first[key].start.isoformat()} "
+                f"and of {tick.start.isoformat()}",
+                hint="Let it tell them apart: %H:%M for times of a day, %z where clocks are put back.",
+            )
+    return keys
 
 
 def keys_of_grid(outer: Sequence[str], by_keys: str) -> list[str]:

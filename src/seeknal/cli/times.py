@@ -162,4 +162,7 @@ def _on_clocks(wall: datetime, zone: ZoneInfo) -> datetime:
     """Return the instant of a naive wall-clock time; the first one where clocks show it twice."""
     from seeknal.model.wall_clock import instants
 
-    return instants(wall.replace(fold=0), zone, both=False)[0]
+    try:
+        return instants(wall.replace(fold=0), zone, both=False)[0]
+    except OverflowError:  # it looks at the days around, and there is none before the first and behind the last
+        return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
