@@ -112,8 +112,8 @@ def test_keys_come_from_arguments_files_pipes_and_schedules_alike(project, capsy
     assert (done.stdout, done.stderr) == ('{"node_id":"piped","new":["b","a"],"expected_already":[]}\n', "")
     assert expected("piped") == ["a", "b"]
     (project / "keys.txt").write_text("\n")
-    out, err = said(capsys, "expect", "orders", "--expected", "keys.txt")
-    assert (out, err) == ("", "nothing was changed: there were no keys\n")
+    out, err = said(capsys, "expect", "orders", "--expected", "keys.txt", code=2)
+    assert "keys.txt has no keys" in err
 
 
 def test_a_grid_has_each_key_by_time_with_each_of_the_others(project, capsys) -> None:
@@ -130,7 +130,9 @@ def test_what_is_given_is_asked_about_and_not_what_the_store_expects(project, ca
     (project / "keys.txt").write_text("VN\n")
     assert [each["partition"] for each in parsed(capsys, "pending", "orders", "--expected", "keys.txt")] == ["VN"]
     (project / "keys.txt").write_text("")
-    assert said(capsys, "pending", "orders", "--expected", "keys.txt") == ("", "nothing is pending\n")
+    out, err = said(capsys, "pending", "orders", "--expected", "keys.txt", code=2)
+    assert out == "", "what made the file may have failed, so it does not mean that nothing is missing"
+    assert "keys.txt has no keys" in err
 
 
 def test_that_nothing_is_expected_is_an_error_and_not_that_nothing_is_missing(project, capsys) -> None:
