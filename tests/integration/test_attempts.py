@@ -115,7 +115,7 @@ def test_after_a_failure_nothing_is_tried_again_either(works):
 
 def test_a_command_that_takes_too_long_is_asked_to_end_with_all_it_has_begun(works):
     began, alive = pipe(works, "began"), pipe(works, "alive")
-    script = f"trap 'echo asked > asked; exit 0' TERM; sleep 50 > {alive} & echo > {began}; wait"
+    script = f"trap 'echo asked > asked; exit 0' TERM; (trap '' TERM; exec sleep 50) > {alive} & echo > {began}; wait"
     add_command(works, "slow", script, more=TEN_SECONDS)
     add_command(works, "after", "true", "slow")
     child = when_written(works, alive, lambda: None)  # ends when nobody holds the pipe open any more

@@ -31,6 +31,7 @@ class Counting(Executor):
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.most = 0
+        self.is_crowded = threading.Event()
         self._busy = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(8)
@@ -40,6 +41,8 @@ class Counting(Executor):
             self.begun.append(task.node.name)
             self._busy += 1
             self.most = max(self.most, self._busy)
+            if self._busy > 2:
+                self.is_crowded.set()
         future = self._pool.submit(fn, task)
         future.add_done_callback(self._done)
         return future
@@ -81,12 +84,21 @@ def states(works: Workshop) -> dict[str, tuple[str, str | None]]:
 
 
 def test_as_many_nodes_as_asked_for_run_at_once_and_no_more(works):
-    for first, second in (("a", "b"), ("c", "d")):
-        meeting = pipe(works, f"{first}{second}")
-        add_command(works, first, f"timeout 30 sh -c 'echo > {meeting}'")
-        add_command(works, second, f"timeout 30 cat {meeting}")
+    meeting, release = pipe(works, "meeting"), pipe(works, "release")
+    add_command(works, "a", f"timeout 30 sh -c 'cat {release}; echo > {meeting}'")
+    add_command(works, "b", f"timeout 30 cat {meeting}")
+    add_command(works, "c", "true")
+    add_command(works, "d", "true")
     executor = Counting()
+
+    def let_go() -> None:
+        executor.is_crowded.wait(0.5)  # a third one would be begun by then
+        (works.path / release).write_text("go on")
+
+    letting = threading.Thread(target=let_go)
+    letting.start()
     assert works.run(parallel=2, executor=executor).status == "success"
+    letting.join()
     assert executor.most == 2
     assert executor.begun[:2] == ["a", "b"]
     assert sorted(executor.begun) == ["a", "b", "c", "d"]
