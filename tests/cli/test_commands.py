@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -81,6 +82,59 @@ def test_nobody_reads_on(filled):
     done = subprocess.run(command, cwd=filled, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("state list", 141),
+        ("state export -", 141),
+        ("partitions complete n b --output json", 141),
+        ("partitions restate n a", 141),
+        ("intervals list nobody", 0),  # which prints nothing there
+        ("state list --limit x", 2),
+    ],
+)
+def test_a_closed_standard_output_is_told_like_one_that_nobody_reads(filled, arguments, code):
+    with open_state_backend(filled) as store:
+        store.add_completed_partition("run_1", "n", "a")
+    done = shell(f"{arguments} >&-", filled)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "This is a bug" not in done.stderr
+    if arguments.startswith("partitions"):  # what was asked for was done before it could not be told
+        left = ["a", "b"] if "complete" in arguments else []
+        with open_state_backend(filled) as store:
+            assert [each.partition for each in store.list_partitions("n")] == left
+
+
+def test_other_closed_streams_stop_nothing(filled):
+    told = shell("state list", filled)
+    assert shell("state list <&- 2>&-", filled).stdout == told.stdout != ""
+    with open_state_backend(filled) as store:
+        store.add_completed_partition("run_1", "n", "a")
+    done = shell("partitions restate n a <&- 2>&-", filled)
+    assert (done.returncode, done.stdout.split()[4]) == (0, "a")
+    assert shell("state list --limit x 2>&- >&- <&-", filled).returncode == 2
+
+
+def shell(arguments, cwd):
+    command = f"{shlex.join([sys.executable, '-m', 'seeknal.cli.app'])} {arguments}"
+    return subprocess.run(["sh", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["intervals", "list", "a", "b"], "seeknal intervals list"),
+        (["intervals", "pending", "load"], "seeknal intervals pending"),
+        (["intervals", "lst"], "seeknal intervals"),
+        (["state", "list", "--limit", "x"], "seeknal state list"),
+        (["--nope"], "seeknal"),
+    ],
+)
+def test_wrong_usage_is_told_which_help_to_read(filled, capsys, arguments, command):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.splitlines()[1] == f"hint: See `{command} --help`."
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from seeknal.cli import (
     state,
     why,
 )
+from seeknal.cli.streams import open_closed_streams
 from seeknal.errors import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.format_message().startswith("Usage:"):  # no command was given: this is the help, as it is
             sys.stderr.write(f"{error.format_message()}\n")
             return 2
-        _tell(error.format_message() or "no command was given", "See `seeknal --help`.")
+        _tell(error.format_message() or "no command was given", f"See `{_command_of(error)} --help`.")
         return 2
     except SeeknalError as error:
         if "--debug" in given:
@@ -173,6 +174,7 @@ def exit_code(error: SeeknalError) -> int:
 
 def _prepare_process() -> None:
     """Take SIGTERM and SIGHUP for an interruption, so that runs end as what they are; print whatever text there is."""
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -181,6 +183,12 @@ def _prepare_process() -> None:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _interrupt)
+
+
+def _command_of(error: TyperException) -> str:
+    """Return the command that was used wrongly, as far as it was found."""
+    context = getattr(error, "ctx", None)
+    return context.command_path if context is not None else "seeknal"
 
 
 def _interrupt(*_: object) -> None:
