@@ -95,6 +95,7 @@ class PartitionVerbs(ClaimVerbs):
     ) -> list[str]:
         """Return the keys that are expected and not completed, in the order of what is expected, each once. [MISS-1].
 
+        Also those that somebody works on, or whose last attempt failed: `claim_partitions` passes over what is taken.
         [MISS-2] Without ``expected``, of what the store was told to expect (`expect_partitions`). No more keys of
         ``expected`` are asked for than are needed.
 
