@@ -96,7 +96,6 @@ def test_parked_ranges_are_opened_again_and_it_is_logged(project, capsys):
         (("--retry-parked",), "--retry-parked says nothing without a node"),
         (("--status", "park"), "parked"),
     ],
-    ids=" ".join,
 )
 def test_options_that_say_nothing_together_are_refused_and_nothing_is_opened(project, capsys, arguments, named) -> None:
     out, err = said(capsys, *arguments, code=2)
