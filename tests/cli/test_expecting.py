@@ -112,7 +112,7 @@ def test_keys_come_from_arguments_files_pipes_and_schedules_alike(project, capsy
     assert (done.stdout, done.stderr) == ('{"node_id":"piped","new":["b","a"],"expected_already":[]}\n', "")
     assert expected("piped") == ["a", "b"]
     (project / "keys.txt").write_text("\n")
-    out, err = said(capsys, "expect", "orders", "--expected", "keys.txt", code=2)
+    _, err = said(capsys, "expect", "orders", "--expected", "keys.txt", code=2)
     assert "keys.txt has no keys" in err
 
 
