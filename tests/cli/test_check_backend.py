@@ -118,7 +118,7 @@ def test_the_projects_backend_is_checked_beside_its_store(tmp_path):
     done = check("--output", "json", "--case", "INT-", cwd=tmp_path, SEEKNAL_STATE_BACKEND="file")
     report = json.loads(done.stdout)
     assert (done.returncode, report["backend"], report["failed"], report["not_declared"]) == (0, "file", 0, 0)
-    assert report["capabilities"] == ["claims", "log", "persistent", "processes"]
+    assert report["capabilities"] == ["claims", "expected", "log", "persistent", "processes", "provenance"]
     assert sum(group["passed"] for group in report["groups"]) == report["passed"] > 30
     assert contents(tmp_path) == before, "the project was touched"
 

@@ -52,7 +52,8 @@ def test_a_preview_tells_the_size_and_the_time_and_touches_nothing(project, caps
     assert main(["migrate-state", "--backend", "database", "--output", "json"]) == 0
     plan = said(capsys)
     assert tree(project) == before
-    assert plan["counts"] == {"runs": 1, "node_states": 3, "intervals": 0, "partitions": 0}
+    none = dict.fromkeys(("intervals", "partitions", "provenance", "expected"), 0)
+    assert plan["counts"] == {"runs": 1, "node_states": 3, **none}
     assert plan["bytes"] > 500
     assert plan["estimated_seconds"] > 0
     assert plan["refused"] == []

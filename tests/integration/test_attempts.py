@@ -181,7 +181,6 @@ def test_a_query_that_takes_too_long_is_interrupted(works, files):
 def test_a_function_that_cannot_be_interrupted_is_left_going_on_and_changes_nothing(works):
     began, release = pipe(works, "began"), pipe(works, "release")
     body = f"""
-        (ctx.project_path / {began!r}).write_text("")
         open(ctx.project_path / {began!r}, "w").close()
         return [{{"x": (ctx.project_path / {release!r}).read_text()}}]
         """

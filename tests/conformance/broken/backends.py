@@ -93,8 +93,8 @@ class ForgetsIntervalsOnDelete(MemoryStateBackend):
     def commit(self, batch):
         given = super().commit(batch)
         for run_id in batch.deleted_runs:
-            for node_id, done in self.store.image.intervals.items():
-                self.store.image.intervals[node_id] = [each for each in done if each.run_id != run_id]
+            for work in self.store.image.work.values():
+                work.intervals = [each for each in work.intervals if each.run_id != run_id]
         return given
 
 
