@@ -39,7 +39,7 @@ class Forgetful(MemoryStateBackend):
         self.base_path.mkdir(exist_ok=True)
 
     def delete_run(self, run_id):
-        self.store.image.intervals.clear()
+        self.store.image.work.clear()
         return super().delete_run(run_id)
 
 

@@ -85,7 +85,8 @@ def test_a_preview_of_a_migration_says_what_it_is_and_changes_nothing(project, c
     shown = told(capsys)
     assert files(project) == before
     assert [form["what"] for form in shown["found"]] == ["the latest run, schema 2.0", "a backup, schema 2.0"]
-    assert shown["counts"] == {"runs": 2, "node_states": 20, "intervals": 3, "partitions": 2}
+    counts = {"runs": 2, "node_states": 20, "intervals": 3, "partitions": 2}
+    assert shown["counts"] == {**counts, "provenance": 0, "expected": 0}
     assert main(["migrate-state", "--backend", "database", "--no-dry-run", "--output", "json"]) == 0
     assert told(capsys)["counts"] == shown["counts"]
 
