@@ -132,7 +132,7 @@ def test_a_damaged_file_makes_no_store(project, capsys):
     assert main(["state", "import", "d.jsonl", "-p", "base"]) == 5
     assert "d.jsonl is damaged at line 4" in capsys.readouterr().err
     assert os.listdir(project / "base") == ["seeknal_project.yml"]
-    (project / "d.jsonl").write_bytes(content.replace(b'"version":1', b'"version":9', 1))
+    (project / "d.jsonl").write_bytes(content.replace(b'"version":2', b'"version":9', 1))
     assert main(["state", "import", "d.jsonl", "-p", "base"]) == 1
     assert "newer version" in capsys.readouterr().err
     assert main(["state", "import", "seeknal_project.yml", "-p", "base"]) == 1

@@ -39,8 +39,13 @@ def claims_of(spans):
 
 @given(st.lists(HOURS), st.lists(st.tuples(HOURS, STATUSES)), st.lists(HOURS))
 def test_what_may_be_taken_is_neither_done_nor_touched_by_anybody(wanted, spans, done):
-    claims, busy = claims_of(spans)
+    claims, _ = claims_of(spans)
     done_hours = {hour for start, end in done for hour in range(start, end)}
+    busy = set()
+    for claim in claims:
+        hours = {hour for hour in range(24 * 3) if claim.start <= interval((hour, hour + 1)).start < claim.end}
+        is_over = claim.status is ClaimStatus.PARKED and hours <= done_hours  # somebody else has completed it
+        busy |= set() if claim.status is ClaimStatus.OPEN or is_over else hours
     expected = []
     for start, end in wanted:
         hours = set(range(start, end))
