@@ -144,9 +144,11 @@ class PartitionVerbs(ClaimVerbs):
         wanted = None if status is None else as_status(PartitionStatus, status)
         check_limit(limit)
         check_id(node_id, "node_id")
-        tried = {claim.partition: claim for claim in self._claims_now(node_id) if claim.partition is not None}
+        if after is not None:
+            check_id(after, "after")
         if wanted is PartitionStatus.COMPLETED:
             return [_of_completed(state) for state in self.list_partitions(node_id, after=after, limit=limit)]
+        tried = {claim.partition: claim for claim in self._claims_now(node_id) if claim.partition is not None}
         if wanted is not None:
             found = self._missing(node_id, tried, after) if wanted is _MISSING else self._tried(tried, after, wanted)
             return list(islice(found, limit))

@@ -314,6 +314,11 @@ class PartitionCases:
         assert other.list_partition_statuses(NODE, status="failed") == []
         with pytest.raises(InvalidFieldError):
             other.list_partition_statuses(NODE, status="done")
+        for status in (None, "completed", "failed", "missing"):
+            for bad in BAD_IDS:
+                if bad is not None:
+                    with pytest.raises(InvalidIdError):
+                        other.list_partition_statuses(NODE, status=status, after=bad)
 
     @needs(Capability.CLAIMS, Capability.EXPECTED)
     @clause("STAT-1", "STAT-2", "STAT-3")
