@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -114,10 +115,12 @@ class Workshop:
         backend.initialize()
         return backend
 
-    def run(self, **options) -> RunReport:
+    def run(self, *, on_event: Callable = lambda event: None, **options) -> RunReport:
+        """Run the project; ``on_event`` is called with all that is told but for what has begun."""
         self.clock.advance(seconds=1)
+        told = options.pop("on_any_event", lambda event: event.status == "running" or on_event(event))
         with self.open() as backend:
-            return run_project(load_project(self.path), backend, **options)
+            return run_project(load_project(self.path), backend, on_event=told, **options)
 
     def rows(self, node_id: str) -> list[tuple]:
         path = str(output_path(self.path, node_id))

@@ -143,6 +143,8 @@ def run(
 
 def _tell(event: NodeEvent, printer: Printer) -> None:
     """Say what became of a node, and the last lines of what it said where it failed."""
+    if event.status == "running":
+        return
     printer.note(str(event))
     for line in event.said.splitlines():
         printer.note(f"  | {shown(line)}")

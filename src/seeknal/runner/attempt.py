@@ -15,15 +15,21 @@ from seeknal.runner.stopping import GIVE_UP_SECONDS, KILL_SECONDS
 from seeknal.tracking import NodeRecorder
 
 
-class NodeEvent(msgspec.Struct, frozen=True):
+class NodeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """What has become of a node.
 
     Attributes:
         node_id: The node.
-        status: That of its state; or ``retrying``, ``ending`` and ``stopping`` while it is not over.
+        status: That of its state; or ``retrying``, ``ending`` and ``stopping`` while it is not over. ``running`` comes
+            once for each attempt, and again whenever a part of its work is done.
         detail: Why.
         log: The file with what it said, relative to the project; empty if it has none.
         said: The last lines of that, where it failed.
+        attempt: Which one this is about, counted from 1; 0 where there was none.
+        done: How many of its batches are completed; 0 for a node that has one.
+        total: Of how many.
+        row_count: How many rows it has, once it succeeded.
+        usual_ms: How long its newest success took, once it began; ``None`` where that is not known.
     """
 
     node_id: str
@@ -31,6 +37,11 @@ class NodeEvent(msgspec.Struct, frozen=True):
     detail: str = ""
     log: str = ""
     said: str = ""
+    attempt: int = 0
+    done: int = 0
+    total: int = 0
+    row_count: int | None = None
+    usual_ms: int | None = None
 
     def __str__(self) -> str:
         return f"{self.status:8} {self.node_id}" + (f": {self.detail}" if self.detail else "")

@@ -176,7 +176,9 @@ class Execution:
         except BaseException as error:
             with block:
                 raise error
-        timeout = node.timeout_seconds
+        newest, timeout = observed.newest, node.timeout_seconds
+        usual_ms = newest.duration_ms if newest is not None else None
+        self._on_event(NodeEvent(node_id, "running", planned.why, log, attempt=number, usual_ms=usual_ms))
         self._running[future] = Attempt(
             node=node,
             observed=observed,
@@ -291,7 +293,9 @@ class Execution:
             self._failed(attempt, CANCELLED)
             self._grace_ends_us = self._clock.ticks_us() + int(GRACE_SECONDS * 1_000_000)
         else:
-            self._over(NodeEvent(attempt.node.node_id, "success", planned.why, attempt.log))
+            node_id, rows = attempt.node.node_id, recorder.row_count
+            done = NodeEvent(node_id, "success", planned.why, attempt.log, attempt=recorder.attempt, row_count=rows)
+            self._over(done)
 
     def _failed(self, attempt: Attempt, why: str) -> None:
         node, number = attempt.node, self._attempts[attempt.node.node_id]
@@ -301,11 +305,11 @@ class Execution:
             delay = retry_delay(node.retry_delay_seconds, number, f"{self._run.run_id} {node.node_id}")
             heapq.heappush(self._retries, (self._clock.ticks_us() + int(delay * 1_000_000), node.node_id))
             detail = f"in {delay:.1f} s, {number} of {node.retries}: {why}"
-            self._on_event(NodeEvent(node.node_id, "retrying", detail, attempt.log, said))
+            self._on_event(NodeEvent(node.node_id, "retrying", detail, attempt.log, said, number))
             return
         if not self._continues:
             self._stopped_by = self._stopped_by or f"not begun, since {node.node_id} failed"
-        self._over(NodeEvent(node.node_id, "failed", why, attempt.log, said))
+        self._over(NodeEvent(node.node_id, "failed", why, attempt.log, said, number))
 
     def _over(self, event: NodeEvent) -> None:
         self._statuses[event.node_id] = event.status
