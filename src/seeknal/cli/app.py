@@ -36,6 +36,7 @@ from seeknal.cli import (
     project,
     published,
     rollback,
+    run,
     schema,
     state,
     why,
@@ -78,7 +79,7 @@ app = typer.Typer(
 )
 state_app = typer.Typer(name="state", help="Look at and look after the state of a project.", no_args_is_help=True)
 app.command("init")(project.init)
-app.command("run")(project.run)
+app.command("run")(run.run)
 app.command("migrate-state")(migrate.migrate_state)
 state_app.command("list")(state.list_runs)
 state_app.command("show")(state.show)
