@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
-from seeknal.cli.output import Format, Printer, shown
+from seeknal.cli.output import Format, Printer
+from seeknal.cli.run_watch import watched
 from seeknal.cli.why import Plan, looked_at, need_runner, print_plan
-
-if TYPE_CHECKING:
-    from seeknal.runner.attempt import NodeEvent
 
 
 def run(
@@ -58,35 +55,15 @@ def run(
     with opened(project_path, backend, database_url) as store:
         project = load_project(project_path)
         selected = select(project.nodes, nodes or (), tags or (), exclude or ())
-        report = run_project(
-            project,
-            store,
-            full=full,
-            selected=selected,
-            parallel=parallel,
-            continue_on_error=continue_on_error,
-            on_event=lambda event: _tell(event, printer),
-        )
-        found = store.get_run(report.run_id)
-        assert found is not None
-        states = store.get_all_node_states(report.run_id)
-    if output is not Format.TABLE:
-        import msgspec
-
-        printer.thing({**msgspec.structs.asdict(found), "nodes": states}, [])
-    else:
-        printer.rows(list(states.values()), ("node_id", "status", "duration_ms", "row_count"), empty="no nodes")
-    if found.status != "success":
-        sys.stderr.write("error: the run did not succeed\nhint: See `seeknal state show` for what failed.\n")
-        raise typer.Exit(1)
-
-
-def _tell(event: NodeEvent, printer: Printer) -> None:
-    """Say what became of a node, and the last lines of what it said where it failed."""
-    if event.status == "running":
-        return
-    printer.note(str(event))
-    for line in event.said.splitlines():
-        printer.note(f"  | {shown(line)}")
-    if event.log and event.status in ("failed", "retrying"):
-        printer.note(f"  all of it: {event.log}")
+        chosen = [node_id for node_id in project.nodes if selected is None or node_id in selected]
+        with watched(store, chosen, printer) as followed:
+            report = run_project(
+                project,
+                store,
+                full=full,
+                selected=selected,
+                parallel=parallel,
+                continue_on_error=continue_on_error,
+                on_event=followed.tell,
+            )
+            followed.begin(report.run_id)

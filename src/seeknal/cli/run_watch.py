@@ -1,0 +1,152 @@
+"""Follow a run: tell what becomes of its nodes while it goes on, and how it has ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+import typer
+
+from seeknal.cli.output import Format, Printer, shown
+from seeknal.cli.run_events import JsonEvents, Lines
+
+if TYPE_CHECKING:
+    from seeknal.model.records import NodeState
+    from seeknal.runner.attempt import NodeEvent
+    from seeknal.state.contract import StateBackend
+
+MOST_LOOKED_AT = 100
+"""Runs among which the one that this process records is looked for, the newest first."""
+
+NODE_COLUMNS = ("node_id", "status", "duration_ms", "row_count")
+
+MOST_NAMED = 3
+"""Failed nodes that an error names."""
+
+
+class Teller(Protocol):
+    """Whom a run is told to."""
+
+    def begin(self, run_id: str) -> None:
+        """Take up that the run has begun."""
+
+    def tell(self, event: NodeEvent, duration_ms: int | None) -> None:
+        """Take up what has become of a node; at the end of an attempt with how long that took."""
+
+
+class Followed:
+    """A run that is followed: measures its attempts, and tells of it whoever wants to know.
+
+    Belongs to the thread that runs the project.
+
+    Args:
+        store: Where the run is recorded.
+        tellers: Whom it is told to, in this order.
+        now: Seconds of a clock that never goes back.
+    """
+
+    def __init__(self, store: StateBackend, tellers: Collection[Teller], now: Callable[[], float] = monotonic) -> None:
+        self.run_id = ""
+        self.store = store
+        self._tellers = tellers
+        self._now = now
+        self._before = set(store.list_runs(newest_first=True, limit=MOST_LOOKED_AT))
+        self._began: dict[str, tuple[int, float]] = {}
+
+    def tell(self, event: NodeEvent) -> None:
+        """Tell of an event; of the first one, that the run has begun before."""
+        self.begin()
+        duration = self._duration_ms(event)
+        for teller in self._tellers:
+            teller.tell(event, duration)
+
+    def begin(self, run_id: str = "") -> None:
+        """Tell that the run has begun, unless that was told; nothing, if none has.
+
+        Args:
+            run_id: The run, where that is known; it is looked for otherwise.
+        """
+        if self.run_id:
+            return
+        self.run_id = run_id or self._own_run()
+        if self.run_id:
+            for teller in self._tellers:
+                teller.begin(self.run_id)
+
+    def _duration_ms(self, event: NodeEvent) -> int | None:
+        if event.status == "running":
+            if self._began.get(event.node_id, (0, 0.0))[0] != event.attempt:
+                self._began[event.node_id] = (event.attempt, self._now())
+            return None
+        if event.status not in ("success", "failed", "retrying") or event.node_id not in self._began:
+            return None
+        return round(1000 * (self._now() - self._began.pop(event.node_id)[1]))
+
+    def _own_run(self) -> str:
+        """Return the run that this process has begun to record since it is followed; empty if there is none."""
+        from seeknal.state.lease import this_host
+        from seeknal.tracking.recovery import RECORDED_BY
+
+        mark = {"host": this_host(), "pid": os.getpid()}
+        for run_id in self.store.list_runs(newest_first=True, limit=MOST_LOOKED_AT):
+            run = self.store.get_run(run_id) if run_id not in self._before else None
+            if run is not None and run.metadata.get(RECORDED_BY) == mark:
+                return run_id
+        return ""
+
+
+@contextmanager
+def watched(store: StateBackend, selected: Collection[str], printer: Printer) -> Iterator[Followed]:
+    """Yield what the events of the one run of the block go to, and tell at its end how it has ended.
+
+    Args:
+        store: Where the run is recorded.
+        selected: The nodes that may run, in the order of the project.
+        printer: How it is told.
+
+    Raises:
+        Exit: With 1 if the run failed, with 130 if it was interrupted; what there is to say was said.
+        OSError: The run succeeded, and its events could not be written to its end; `BrokenPipeError` if nobody reads.
+    """
+    in_json = JsonEvents(store, selected, printer) if printer.style is not Format.TABLE else None
+    with ExitStack() as stack:
+        tellers: list[Teller] = [Lines(printer)]
+        followed = Followed(store, [*tellers, in_json] if in_json else tellers)
+        try:
+            yield followed
+        except KeyboardInterrupt:
+            stack.close()
+            _end(followed, in_json, printer)
+            _fail("interrupted", "Run it again: it goes on with what is not done.", 130)
+    status, states = _end(followed, in_json, printer)
+    if status != "success":
+        failed = [shown(state.node_id) for state in states.values() if state.status == "failed"]
+        more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+        why = f"the run failed: {', '.join(failed[:MOST_NAMED])}{more}"
+        _fail(why, f"See why with `seeknal state show {followed.run_id}`; what succeeded is not run again.", 1)
+    if in_json is not None and in_json.lost is not None:
+        raise in_json.lost
+
+
+def _end(followed: Followed, in_json: JsonEvents | None, printer: Printer) -> tuple[str, dict[str, NodeState]]:
+    """Print what became of the run, and return its status and that of its nodes; of none, nothing."""
+    followed.begin()
+    store, run_id = followed.store, followed.run_id
+    found = store.get_run(run_id) if run_id else None
+    if found is None:
+        return "", {}
+    states = store.get_all_node_states(run_id)
+    if in_json is not None:
+        in_json.end(found, states)
+    else:
+        printer.rows(list(states.values()), NODE_COLUMNS, empty="no nodes")
+    return str(found.status), states
+
+
+def _fail(what: str, hint: str, code: int) -> None:
+    sys.stderr.write(f"error: {what}\nhint: {hint}\n")
+    raise typer.Exit(code)
