@@ -27,6 +27,7 @@ from seeknal.cli import (
     diff,
     doctor,
     dump,
+    import_dbt,
     intervals,
     locks,
     log,
@@ -94,6 +95,7 @@ state_app.command("log")(log.log)
 state_app.command("adopt")(published.adopt)
 state_app.command("export")(dump.export_state)
 state_app.command("import")(dump.import_state)
+state_app.command("import-dbt")(import_dbt.import_dbt)
 state_app.add_typer(backup.backup_app)
 state_app.command("backups")(backup.list_backups)
 state_app.command("restore")(backup.restore)

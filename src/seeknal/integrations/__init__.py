@@ -1,0 +1,1 @@
+"""What other people's orchestrators leave behind, as records of a store."""
