@@ -26,6 +26,11 @@ def started(works: Workshop) -> subprocess.Popen[str]:
     )
 
 
+def told_to_stop(runner: subprocess.Popen[str]) -> str:
+    """Return what is said when the runner takes a signal, after the lines of what has begun."""
+    return next((line for line in iter(runner.stderr.readline, "") if not line.startswith("running")), "")
+
+
 def run_of(works: Workshop) -> tuple[str, list]:
     with works.open() as backend:
         (run_id,) = backend.list_runs()
@@ -40,7 +45,7 @@ def test_at_the_first_signal_what_runs_may_finish_and_nothing_else_begins(works,
     runner = started(works)
     (works.path / began).read_text()
     runner.send_signal(number)
-    told = runner.stderr.readline()
+    told = told_to_stop(runner)
     assert told.startswith(f"stopping command.a: {number.name}: it has 10 s to finish")
     (works.path / release).write_text("go on")
     assert runner.wait() == 130
@@ -55,7 +60,7 @@ def test_at_the_second_signal_what_runs_is_ended_at_once(works):
     runner = started(works)
     (works.path / began).read_text()
     runner.send_signal(signal.SIGINT)
-    assert runner.stderr.readline().startswith("stopping command.a")
+    assert told_to_stop(runner).startswith("stopping command.a")
     runner.send_signal(signal.SIGINT)
     assert runner.wait() == 130
     runner.stderr.close()
@@ -72,7 +77,7 @@ def test_a_function_that_cannot_be_interrupted_does_not_keep_the_program_alive(w
     runner = started(works)
     (works.path / began).read_text()
     runner.send_signal(signal.SIGTERM)
-    assert runner.stderr.readline().startswith("stopping transform.stuck")
+    assert told_to_stop(runner).startswith("stopping transform.stuck")
     runner.send_signal(signal.SIGTERM)
     assert runner.wait() == 130
     runner.stderr.close()
