@@ -4,6 +4,7 @@ A test that needs a server takes one of the fixtures below:
 
 - ``server_store``: runs once for each kind; ``postgres_store``, ``mysql_store``, ``libsql_store``: on one kind.
   A place of the test's own on the servers that all tests share.
+- ``emptied_store``: the same with a store in it that stands and is empty; cheaper, for tests that change no table.
 - ``private_store``, ``private_postgres``, ``private_mysql``, ``private_libsql``: the same on servers that the test
   may stop, kill and start again.
 - ``through_proxy``: a way to any of them that can be delayed, cut and counted.
@@ -106,6 +107,29 @@ def shared_store(request, shared_server, places):
     from tests.servers.stores import fresh_store
 
     return lambda kind: places.enter_context(fresh_store(available(request, lambda: shared_server(kind))))
+
+
+@pytest.fixture(scope="session")
+def emptied_stores(shared_server):
+    """Return the stores of a kind that stand and are empty, which this worker's tests have one after another."""
+    from tests.servers.stores import EmptiedStores
+
+    found = {}
+
+    def get(kind):
+        if kind not in found:
+            found[kind] = EmptiedStores(shared_server(kind))
+        return found[kind]
+
+    yield get
+    for each in found.values():
+        each.close()
+
+
+@pytest.fixture
+def emptied_store(request, emptied_stores, places):
+    """Return a store on the shared server of a kind that stands and is empty."""
+    return lambda kind: places.enter_context(available(request, lambda: emptied_stores(kind)).one())
 
 
 @pytest.fixture(params=KINDS)

@@ -1,4 +1,4 @@
-"""The database backend keeps the contract on real servers, each test in a place of its own."""
+"""The database backend keeps the contract on real servers, each test with an empty store of its own."""
 
 from functools import partial
 
@@ -15,8 +15,8 @@ class OnServer(StateBackendConformance):
     kind = ""
 
     @pytest.fixture
-    def open_backend(self, shared_store):
-        self.store = shared_store(self.kind)
+    def open_backend(self, emptied_store):
+        self.store = emptied_store(self.kind)
         return partial(create_state_backend, "database", **self.store.options)
 
     @pytest.fixture

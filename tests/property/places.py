@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.servers.stores import fresh_store
-
 from seeknal.state.backend import create_state_backend
 from seeknal.state.memory import MemoryStateBackend, MemoryStore
 
@@ -28,9 +26,9 @@ def in_a_directory(opened, clock, **options):
 
 
 @contextmanager
-def on_a_server(server, clock, **options):
-    """Give a store on a server, whose clock goes its own way."""
-    with fresh_store(server) as store:
+def on_a_server(stores, clock, **options):
+    """Give one of the emptied stores of a server, whose clock goes its own way."""
+    with stores.one() as store:
         yield partial(create_state_backend, "database", clock=clock, **store.options, **options), store.age_leases
 
 

@@ -287,6 +287,6 @@ def test_the_backend_does_what_the_oracle_does(opened):
 
 @pytest.mark.timeout(PATIENCE_S)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_backend_does_on_a_server_what_the_oracle_does(kind, request, shared_server):
-    server = available(request, lambda: shared_server(kind))
-    run_programs(partial(on_a_server, server), settings.default.max_examples // COST[kind])
+def test_the_backend_does_on_a_server_what_the_oracle_does(kind, request, emptied_stores):
+    stores = available(request, lambda: emptied_stores(kind))
+    run_programs(partial(on_a_server, stores), settings.default.max_examples // COST[kind])

@@ -381,6 +381,6 @@ def test_workers_share_a_node_as_the_model_says(opened):
 
 @pytest.mark.timeout(PATIENCE_S)
 @pytest.mark.parametrize("kind", KINDS)
-def test_workers_share_a_node_on_a_server_as_the_model_says(kind, request, shared_server):
-    server = available(request, lambda: shared_server(kind))
-    run_programs(partial(on_a_server, server), max(1, EXAMPLES // COST[kind]))
+def test_workers_share_a_node_on_a_server_as_the_model_says(kind, request, emptied_stores):
+    stores = available(request, lambda: emptied_stores(kind))
+    run_programs(partial(on_a_server, stores), max(1, EXAMPLES // COST[kind]))

@@ -10,8 +10,9 @@ import os
 import re
 import secrets
 import time
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -246,3 +247,49 @@ def fresh_store(server: Server, process: ServerProcess | None = None) -> Iterato
         if process is not None:
             process.start()
         server.drop(store.schema)
+
+
+class EmptiedStores:
+    """Stores on one server that stand already and are empty, each as if it had just been made.
+
+    To make a store takes twenty times as long as to empty it, so one that a test is done with is given to another:
+    without a row, and with another identity. Only for what uses a store as a program does: whoever changes tables, or
+    looks at how they are made, takes a `fresh_store`.
+
+    Args:
+        server: Where they are.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._made = ExitStack()
+        self._free: list[tuple[ServerStore, list[str]]] = []
+
+    @contextmanager
+    def one(self) -> Iterator[ServerStore]:
+        """Give a store to one test, or to one program of a test; nobody else has it meanwhile.
+
+        It is given to nobody again if the block fails.
+
+        Raises:
+            Exception: Of the driver, in the end: somebody still holds what the test wrote, or a table is gone.
+        """
+        store, tables = self._free.pop() if self._free else self._make()
+        yield store
+        identity = f"UPDATE {store.table('store')} SET store_id = '{uuid.uuid4()}', superseded_by = NULL"
+        store.run("BEGIN", *(f"DELETE FROM {name}" for name in tables), identity, "COMMIT")
+        self._free.append((store, tables))
+
+    def close(self) -> None:
+        """Drop them."""
+        self._made.close()
+
+    def _make(self) -> tuple[ServerStore, list[str]]:
+        """Return a new store, and the tables that its records are in; those that refer to others come first."""
+        from seeknal.state.backend import create_state_backend
+
+        store = self._made.enter_context(fresh_store(self._server))
+        with create_state_backend("database", **store.options) as backend:
+            backend.initialize()
+        kept = {store.table("store"), store.table("alembic_version")}
+        return store, [name for name in store.tables() if name not in kept]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import httpx
 import jwt
@@ -17,7 +18,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.servers.process import Port
 from tests.servers.sqld import find_binary
-from tests.servers.stores import SERVERS, ServerUnavailableError, fresh_store, new_schema, stale_schemas
+from tests.servers.stores import (
+    SERVERS,
+    EmptiedStores,
+    ServerUnavailableError,
+    fresh_store,
+    new_schema,
+    stale_schemas,
+)
+
+from seeknal.state.backend import create_state_backend
 
 
 def make_tables(store):
@@ -55,6 +65,72 @@ def test_what_killed_tests_left_behind_is_dropped_after_an_hour(private_store, m
         private_store.server.drop_stale()
         assert old.tables() == []
         assert len(private_store.tables()) == 2
+
+
+def fill(store):
+    """Write at least one record of every kind."""
+    span = (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC))
+    with create_state_backend("database", **store.options) as backend:
+        backend.initialize()
+        backend.create_run("r")
+        with backend.transaction():
+            backend.set_node_state("r", "n", status="success")
+            backend.add_completed_interval("r", "n", *span)
+            backend.add_completed_partition("r", "n", "p")
+            backend.expect_partitions("n", ["p", "q"])
+        with backend.lock("r") as lease:
+            backend.claim_partitions("r", "n", ["q"], lease=lease)
+        backend.log_change("test", run_id="r")
+
+
+def filled(store):
+    """Return the tables that have rows, without the names' beginnings."""
+    begin = len(store.table(""))
+    return {name[begin:] for name in store.tables() if store.run(f"SELECT count(*) FROM {name}") != [(0,)]}
+
+
+@pytest.fixture
+def stores(server_store):
+    stores = EmptiedStores(server_store.server)
+    yield stores
+    stores.close()
+
+
+def identity(store):
+    return store.run(f"SELECT store_id, superseded_by FROM {store.table('store')}")[0]
+
+
+def test_a_store_that_was_used_is_empty_and_another_one(stores):
+    with stores.one() as used:
+        assert filled(used) == {"store", "alembic_version"}
+        fill(used)
+        assert filled(used) >= {name[len(used.table("")) :] for name in used.tables()} - {"receipts"}
+        used.run(f"UPDATE {used.table('store')} SET superseded_by = 'elsewhere'")
+        before = identity(used)
+    with stores.one() as again:
+        assert again.schema == used.schema
+        assert filled(again) == {"store", "alembic_version"}
+        assert identity(again)[0] != before[0]
+        assert identity(again)[1] is None
+
+
+def test_two_have_different_stores_and_all_are_dropped_in_the_end(stores):
+    with stores.one() as one, stores.one() as other:
+        assert one.schema != other.schema
+    stores.close()
+    assert one.tables() == other.tables() == []
+
+
+def test_a_store_that_a_failed_test_used_is_given_to_nobody(stores):
+    with pytest.raises(ZeroDivisionError), stores.one() as used:
+        raise ZeroDivisionError
+    with stores.one() as another:
+        assert another.schema != used.schema
+
+
+def test_a_store_that_lost_a_table_is_noticed(stores):
+    with pytest.raises(Exception, match="claims"), stores.one() as broken:
+        broken.run(f"DROP TABLE {broken.table('claims')}")
 
 
 def test_names_that_no_test_made_are_left_alone():
