@@ -67,13 +67,20 @@ def parse_instant(text: str, field: str) -> datetime:
 
 
 def _as_datetime(value: object, field: str) -> datetime:
-    if not isinstance(value, datetime):
-        raise InvalidFieldError(
-            f"{field} must be a datetime, not {type(value).__name__}",
-            hint=f"Pass {field} as a datetime.datetime.",
-            field=field,
-        )
-    return value
+    if type(value) is datetime:
+        return value
+    try:
+        if isinstance(value, datetime):
+            # Subclasses, such as pendulum's, are made plain: stores write what they know, and no more.
+            clock = (value.hour, value.minute, value.second, value.microsecond, value.tzinfo)
+            return datetime(value.year, value.month, value.day, *clock, fold=value.fold)
+    except (TypeError, ValueError):
+        pass  # the ``NaT`` of pandas is a datetime without a year
+    raise InvalidFieldError(
+        f"{field} must be a datetime, not {type(value).__name__}",
+        hint=f"Pass {field} as a datetime.datetime.",
+        field=field,
+    )
 
 
 def _outside(moment: datetime, field: str) -> InvalidFieldError:
