@@ -12,5 +12,6 @@
 from seeknal.tracking.node import NodeRecorder
 from seeknal.tracking.recovery import recover_dead_runs
 from seeknal.tracking.run import RunRecorder, track_run
+from seeknal.tracking.task import end_run, track_node
 
-__all__ = ["NodeRecorder", "RunRecorder", "recover_dead_runs", "track_run"]
+__all__ = ["NodeRecorder", "RunRecorder", "end_run", "recover_dead_runs", "track_node", "track_run"]
