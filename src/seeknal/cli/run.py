@@ -55,8 +55,10 @@ def run(
     with opened(project_path, backend, database_url) as store:
         project = load_project(project_path)
         selected = select(project.nodes, nodes or (), tags or (), exclude or ())
-        chosen = [node_id for node_id in project.nodes if selected is None or node_id in selected]
-        with watched(store, chosen, printer) as followed:
+        chosen = {
+            node_id: node.inputs for node_id, node in project.nodes.items() if selected is None or node_id in selected
+        }
+        with watched(store, chosen, printer, parallel=parallel) as followed:
             report = run_project(
                 project,
                 store,

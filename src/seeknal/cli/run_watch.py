@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ from seeknal.cli.output import Format, Printer, shown
 from seeknal.cli.run_events import JsonEvents, Lines
 
 if TYPE_CHECKING:
+    from seeknal.cli.run_display import Display
     from seeknal.model.records import NodeState
     from seeknal.runner.attempt import NodeEvent
     from seeknal.state.contract import StateBackend
@@ -100,22 +101,25 @@ class Followed:
 
 
 @contextmanager
-def watched(store: StateBackend, selected: Collection[str], printer: Printer) -> Iterator[Followed]:
+def watched(
+    store: StateBackend, inputs: Mapping[str, Sequence[str]], printer: Printer, *, parallel: int = 1
+) -> Iterator[Followed]:
     """Yield what the events of the one run of the block go to, and tell at its end how it has ended.
 
     Args:
         store: Where the run is recorded.
-        selected: The nodes that may run, in the order of the project.
+        inputs: The nodes that may run with their inputs, in the order of the project.
         printer: How it is told.
+        parallel: How many nodes run at once.
 
     Raises:
         Exit: With 1 if the run failed, with 130 if it was interrupted; what there is to say was said.
         OSError: The run succeeded, and its events could not be written to its end; `BrokenPipeError` if nobody reads.
     """
-    in_json = JsonEvents(store, selected, printer) if printer.style is not Format.TABLE else None
+    in_json = JsonEvents(store, inputs, printer) if printer.style is not Format.TABLE else None
     with ExitStack() as stack:
-        tellers: list[Teller] = [Lines(printer)]
-        followed = Followed(store, [*tellers, in_json] if in_json else tellers)
+        teller = stack.enter_context(_display(store, inputs, parallel)) if _has_display(printer) else Lines(printer)
+        followed = Followed(store, [teller, in_json] if in_json else [teller])
         try:
             yield followed
         except KeyboardInterrupt:
@@ -127,9 +131,27 @@ def watched(store: StateBackend, selected: Collection[str], printer: Printer) ->
         failed = [shown(state.node_id) for state in states.values() if state.status == "failed"]
         more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
         why = f"the run failed: {', '.join(failed[:MOST_NAMED])}{more}"
-        _fail(why, f"See why with `seeknal state show {followed.run_id}`; what succeeded is not run again.", 1)
+        _fail(why, "See why with `seeknal state show`; what succeeded is not run again.", 1)
     if in_json is not None and in_json.lost is not None:
         raise in_json.lost
+
+
+def _has_display(printer: Printer) -> bool:
+    return printer.style is Format.TABLE and not printer.quiet and is_terminal()
+
+
+def _display(store: StateBackend, inputs: Mapping[str, Sequence[str]], parallel: int) -> Display:
+    # Imported here, since it brings Rich, which nothing else needs.
+    from seeknal.cli.run_display import Display
+    from seeknal.cli.time_left import TimeLeft, usual_durations
+
+    return Display(len(inputs), TimeLeft(inputs, usual_durations(store, inputs), parallel))
+
+
+def is_terminal() -> bool:
+    """Return whether standard error is a terminal on which lines can be drawn again."""
+    term = os.environ.get("TERM", "")
+    return sys.stderr.isatty() and (os.name == "nt" or term.lower() not in ("", "dumb", "unknown"))
 
 
 def _end(followed: Followed, in_json: JsonEvents | None, printer: Printer) -> tuple[str, dict[str, NodeState]]:
