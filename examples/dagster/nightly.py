@@ -87,7 +87,12 @@ def failed(context: dg.RunFailureSensorContext) -> None:
     end(context.dagster_run.run_id)
 
 
-defs = dg.Definitions(assets=[orders, totals], jobs=[nightly], sensors=[succeeded, failed])
+@dg.run_status_sensor(run_status=dg.DagsterRunStatus.CANCELED, monitored_jobs=[nightly])
+def canceled(context: dg.RunStatusSensorContext) -> None:
+    end(context.dagster_run.run_id)
+
+
+defs = dg.Definitions(assets=[orders, totals], jobs=[nightly], sensors=[succeeded, failed, canceled])
 
 
 if __name__ == "__main__":

@@ -9,14 +9,15 @@ SENSORS = """\
 import dagster as dg, nightly
 
 with dg.DagsterInstance.ephemeral() as instance:
-    for day, sensor, kind in [("2024-01-09", nightly.succeeded, dg.build_run_status_sensor_context),
-                              ("2024-01-10", nightly.failed, None)]:
+    for day, sensor in [
+        ("2024-01-09", nightly.succeeded), ("2024-01-10", nightly.failed), ("2024-01-10", nightly.canceled)
+    ]:
         result = nightly.defs.resolve_job_def("nightly").execute_in_process(
             partition_key=day, raise_on_error=False, instance=instance)
         event = result.get_run_success_event() if result.success else result.get_run_failure_event()
         context = dg.build_run_status_sensor_context(
             sensor_name=sensor.name, dagster_instance=instance, dagster_run=result.dagster_run, dagster_event=event)
-        sensor(context if result.success else context.for_run_failure())
+        sensor(context.for_run_failure() if sensor is nightly.failed else context)
 """
 
 
@@ -45,4 +46,4 @@ def test_sensors_end_the_runs(example):
     program = f"import sys; sys.path.insert(0, {str(example.source)!r})\n{SENSORS}"
     done = example.run("-c", program, **variables(example))
     assert done.returncode == 0, done.stdout
-    assert [status for status, _ in example.runs()] == ["success", "failed"]
+    assert [status for status, _ in example.runs()] == ["success", "failed", "failed"]
