@@ -10,8 +10,9 @@ from seeknal.model.intervals import Interval
 from seeknal.model.records import NodeState
 from seeknal.pipeline.fingerprint import MadeOf
 from seeknal.pipeline.nodes import PYTHON, Node
-from seeknal.runner.compute import spans_text
-from seeknal.runner.plan import CACHED, LEFT, RUN, Observed, Planned, plan_nodes
+from seeknal.runner.outputs import as_part, part_file
+from seeknal.runner.plan import CACHED, LEFT, RUN, Asked, Observed, Planned, plan_nodes
+from seeknal.runner.ranges import Done, Read
 from seeknal.runner.reasons import Reason, Why
 
 NOW = datetime(2024, 1, 10, 12, tzinfo=UTC)
@@ -50,19 +51,25 @@ def fresh(nodes=NODES) -> dict[str, Observed]:
 def after_run(observed: dict[str, Observed], nodes=NODES) -> dict[str, Observed]:
     """Return what is known once everything has run as planned."""
     found = {}
-    for node_id, planned in plan_nodes(nodes, observed, now=NOW, full=True).items():
-        made_of, spans = planned.made_of, list(planned.missing)
+    for node_id, planned in plan_nodes(nodes, observed, now=NOW, asked=Asked(full=True)).items():
+        made_of = planned.made_of
         found[node_id] = Observed(
             made_of=observed[node_id].made_of,
             newest=NodeState(
                 node_id=node_id, status="success", fingerprint=made_of.fingerprint, metadata={"made_of": made_of.short}
             ),
             was_tried=True,
-            facts={"fingerprint": made_of.fingerprint, "intervals": spans_text(spans)},
+            facts={"fingerprint": made_of.fingerprint},
             has_output=True,
-            completed=tuple(spans),
+            done=once_done(made_of.fingerprint, planned.ranges.batches),
         )
     return found
+
+
+def once_done(definition: str, units, run_id: str = "r1") -> Done:
+    """Return what is known of a node whose ranges a run has computed, without inputs that have ranges."""
+    files = [part_file(unit, Read([]).made(definition, unit), run_id, 1, 10) for unit in units]
+    return Done(spans=tuple((unit, run_id) for unit in units), parts=tuple(map(as_part, files)))
 
 
 def changed(observed: dict[str, Observed], node_id: str, **fields) -> dict[str, Observed]:
@@ -169,8 +176,8 @@ def test_an_output_that_is_not_what_the_store_says_is_a_reason_for_its_node_alon
 
 def test_forced_nodes_run_and_those_after_them_need_not():
     done = after_run(fresh())
-    assert set(reasons(plan_nodes(NODES, done, now=NOW, full=True)).values()) == {"forced"}
-    plan = plan_nodes(NODES, done, now=NOW, full=True, selected={"transform.totals"})
+    assert set(reasons(plan_nodes(NODES, done, now=NOW, asked=Asked(full=True))).values()) == {"forced"}
+    plan = plan_nodes(NODES, done, now=NOW, asked=Asked(full=True, selected={"transform.totals"}))
     assert reasons(plan) == {"transform.totals": "forced"}
     assert plan["source.sales"].why == "not selected"
 
@@ -185,32 +192,25 @@ def test_missing_intervals_run_alone_and_are_a_change_for_those_after_them():
         "transform.daily": "interval missing: 2024-01-10 to 2024-01-12",
         "transform.days": "parent changed: transform.daily",
     }
-    assert plan["transform.daily"].missing == (Interval(day(10), day(12)),)
+    assert plan["transform.daily"].ranges.batches == (Interval(day(10), day(12)),)
+    assert plan["transform.daily"].ranges.lost == ()
     assert not plan["transform.daily"].is_anew
-    assert plan["transform.daily"].leaves.endswith(spans_text([Interval(day(7), day(12))]))
 
 
-def test_what_is_computed_anew_is_computed_from_its_start():
+def test_what_is_computed_anew_is_computed_from_its_start_and_taken_back_first():
     done = changed(after_run(fresh(SCHEDULED), SCHEDULED), "transform.daily", made_of=MadeOf({"config": "x"}))
-    plan = plan_nodes(SCHEDULED, done, now=day(12))
-    assert plan["transform.daily"].missing == (Interval(day(7), day(12)),)
-    assert plan["transform.daily"].is_anew
-    assert reasons(plan)["transform.daily"] == "config changed"
+    planned = plan_nodes(SCHEDULED, done, now=day(12))["transform.daily"]
+    assert planned.ranges.batches == (Interval(day(7), day(12)),)
+    assert planned.ranges.lost == (Interval(day(7), day(10)),)
+    assert (planned.is_anew, planned.why) == (True, "config changed")
 
 
 def test_several_missing_spans_are_counted():
     done = after_run(fresh(SCHEDULED), SCHEDULED)
-    spans = (Interval(day(8), day(9)),)
-    facts = done["transform.daily"].facts | {"intervals": spans_text(list(spans))}
-    plan = plan_nodes(SCHEDULED, changed(done, "transform.daily", completed=spans, facts=facts), now=NOW)
+    made_of = done["transform.daily"].newest.fingerprint
+    ranges = once_done(made_of, [Interval(day(8), day(9))])
+    plan = plan_nodes(SCHEDULED, changed(done, "transform.daily", done=ranges), now=NOW)
     assert plan["transform.daily"].why == "interval missing: 2024-01-07 to 2024-01-08 and 1 more"
-
-
-def test_an_output_that_holds_more_than_the_store_knows_of_is_computed_anew():
-    done = changed(after_run(fresh(SCHEDULED), SCHEDULED), "transform.daily", completed=(Interval(day(7), day(8)),))
-    plan = plan_nodes(SCHEDULED, done, now=NOW)
-    assert plan["transform.daily"].why == "output does not hold what the store calls completed"
-    assert plan["transform.daily"].is_anew
 
 
 # ---- what is not selected ----
@@ -218,7 +218,7 @@ def test_an_output_that_holds_more_than_the_store_knows_of_is_computed_anew():
 
 def test_what_is_not_selected_is_left_and_says_what_it_would_do():
     observed = with_part(after_run(fresh()), "transform.totals", "sql", "x")
-    plan = plan_nodes(NODES, observed, now=NOW, selected={"transform.step"})
+    plan = plan_nodes(NODES, observed, now=NOW, asked=Asked(selected={"transform.step"}))
     assert {node_id: planned.action for node_id, planned in plan.items()} == {
         "source.sales": LEFT,
         "transform.totals": LEFT,
@@ -251,7 +251,7 @@ def test_a_source_behind_a_command_that_runs_is_said_to_be_in_doubt():
     sales = msgspec.structs.replace(SALES, inputs=("command.fetch",))
     nodes = {"command.fetch": fetch, "source.sales": sales}
     done = after_run(fresh(nodes), nodes)
-    plan = plan_nodes(nodes, done, now=NOW, full=True, selected={"command.fetch", "source.sales"})
+    plan = plan_nodes(nodes, done, now=NOW, asked=Asked(full=True, selected={"command.fetch", "source.sales"}))
     assert plan["source.sales"].why == "forced"
     never = Observed(made_of=done["command.fetch"].made_of, was_tried=True)
     plan = plan_nodes(nodes, done | {"command.fetch": never}, now=NOW)

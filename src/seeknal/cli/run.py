@@ -42,6 +42,7 @@ def run(
     need_runner("`seeknal run`")
     from seeknal.pipeline.load import load_project
     from seeknal.runner.execute import run_project
+    from seeknal.runner.plan import Asked
     from seeknal.runner.selection import select
 
     printer = Printer(output, quiet=quiet)
@@ -49,7 +50,7 @@ def run(
         with looked_at(project_path, backend, database_url) as seen:
             project = load_project(project_path)
             selected = select(project.nodes, nodes or (), tags or (), exclude or ())
-            plan = Plan(project, seen, full=full, selected=selected)
+            plan = Plan(project, seen, Asked(full=full, selected=selected))
         print_plan(plan, printer)
         return
     with opened(project_path, backend, database_url) as store:

@@ -17,7 +17,7 @@ from seeknal.errors import MissingDriverError
 
 if TYPE_CHECKING:
     from seeknal.pipeline.nodes import Node, Project
-    from seeknal.runner.plan import Observed, Planned
+    from seeknal.runner.plan import Asked, Observed, Planned
     from seeknal.state.contract import StateBackend
 
 PLAN_COLUMNS = ("node_id", "action", "why")
@@ -28,23 +28,22 @@ class Plan:
     """A project, what is known about its nodes, and what a run would do."""
 
     def __init__(
-        self, project: Project, store: StateBackend | None, *, full: bool = False, selected: Any = None
+        self, project: Project, store: StateBackend | None, asked: Asked | None = None
     ) -> None:
         from seeknal.clock import SystemClock
         from seeknal.runner.observe import observe
-        from seeknal.runner.plan import plan_nodes
+        from seeknal.runner.plan import ALL, plan_nodes
         from seeknal.runner.selection import check_parents
 
-        if selected is not None:
-            check_parents(project, store, selected)
+        asked = asked or ALL
+        if asked.selected is not None:
+            check_parents(project, store, asked.selected)
         now = (store.clock if store is not None else SystemClock()).now()
         self.project = project
         self.observed: dict[str, Observed] = {
             node_id: observe(node, project.path, store) for node_id, node in project.nodes.items()
         }
-        self.planned: dict[str, Planned] = plan_nodes(
-            project.nodes, self.observed, now=now, full=full, selected=selected
-        )
+        self.planned: dict[str, Planned] = plan_nodes(project.nodes, self.observed, now=now, asked=asked)
 
 
 def print_plan(plan: Plan, printer: Printer) -> None:
@@ -128,6 +127,7 @@ def looked_at(project_path: Path, backend: str | None, database_url: str | None)
 
 
 def _record(planned: Planned) -> dict[str, Any]:
+    batches = planned.ranges.batches
     return {
         "node_id": planned.node_id,
         "action": planned.action,
@@ -135,7 +135,8 @@ def _record(planned: Planned) -> dict[str, Any]:
         "why": planned.why,
         "fingerprint": planned.made_of.fingerprint if planned.made_of is not None else None,
         "is_anew": planned.is_anew,
-        "intervals": [{"start": each.start, "end": each.end} for each in planned.missing],
+        "intervals": [{"start": each.start, "end": each.end} for each in batches if not isinstance(each, str)],
+        "partitions": [each for each in batches if isinstance(each, str)],
     }
 
 
@@ -150,7 +151,7 @@ def _print_table(printer: Printer, rows: Sequence[list[str]]) -> None:
 
 
 def _print_why(plan: Plan, node: Node, printer: Printer) -> None:
-    from seeknal.runner.compute import output_path
+    from seeknal.runner.outputs import output_path, parts_folder
     from seeknal.runner.plan import RUN, parts_then
 
     planned, observed = plan.planned[node.node_id], plan.observed[node.node_id]
@@ -166,7 +167,9 @@ def _print_why(plan: Plan, node: Node, printer: Printer) -> None:
         }
         for name in {**now, **then}
     ]
-    path = output_path(plan.project.path, node.node_id) if node.kind != "command" else None
+    where = parts_folder if node.is_ranged else output_path
+    path = where(plan.project.path, node.node_id) if node.has_output else None
+    is_there = bool(observed.done.parts) if node.is_ranged else observed.has_output
     note = planned.made_of.note if planned.made_of is not None else observed.problem
     parents = [plan.planned[input_id] for input_id in node.inputs if plan.planned[input_id].action == RUN]
     record = _record(planned) | {
@@ -179,7 +182,7 @@ def _print_why(plan: Plan, node: Node, printer: Printer) -> None:
         else None,
         "parts": parts,
         "parents_that_run": [{"node_id": each.node_id, "why": each.why} for each in parents],
-        "output": {"path": str(path), "is_there": observed.has_output} if path is not None else None,
+        "output": {"path": str(path), "is_there": is_there} if path is not None else None,
         "note": note,
     }
     lines: list[tuple[str, Any]] = [
@@ -190,7 +193,7 @@ def _print_why(plan: Plan, node: Node, printer: Printer) -> None:
         ("last success", f"{newest.run_id}, {shown(newest.finished_at)}" if newest is not None else "none"),
         ("fingerprint then", newest.fingerprint if newest is not None else None),
         ("fingerprint now", record["fingerprint"]),
-        ("output", "none" if path is None else f"{path}{'' if observed.has_output else ' is missing'}"),
+        ("output", "none" if path is None else f"{path}{'' if is_there else ' is missing'}"),
     ]
     lines += [("parent that runs", f"{each.node_id}: {each.why}") for each in parents]
     lines += [("note", note)] if note else []

@@ -1,6 +1,6 @@
 """The nodes of a Seeknal project: what they are, what they need, and what they are made of.
 
-Python nodes are functions in ``seeknal/**/*.py`` of a project, marked by `source` or `transform`:
+Python nodes are functions in ``seeknal/**/*.py`` of a project, marked by `source`, `transform` or `command`:
 
     from seeknal.pipeline import transform
 
@@ -9,6 +9,6 @@ Python nodes are functions in ``seeknal/**/*.py`` of a project, marked by `sourc
         return ctx.ref("source.sales").aggregate("shop, sum(amount) AS amount")
 """
 
-from seeknal.pipeline.python_nodes import source, transform
+from seeknal.pipeline.python_nodes import command, source, transform
 
-__all__ = ["source", "transform"]
+__all__ = ["command", "source", "transform"]

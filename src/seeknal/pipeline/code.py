@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seeknal.pipeline.attempts import ATTEMPT_KEYS
+from seeknal.pipeline.ranges import RANGE_KEYS
 
 Chain = tuple[str, ...]
 """A dotted name, as it is written: ``lib.clean`` is ``("lib", "clean")``."""
 
 _NOT_OWN = frozenset({"site-packages", "dist-packages", "target", "node_modules", "__pycache__"})
-_DESCRIBES = ("description", "tags", *ATTEMPT_KEYS)
+_DESCRIBES = ("description", "tags", *ATTEMPT_KEYS, *RANGE_KEYS)
+_DECORATORS = ("source", "transform", "command")
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment"})
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SEES_ALL = frozenset({"globals", "eval", "exec"})
@@ -198,7 +200,7 @@ def _leave_out_descriptions(tree: ast.Module) -> None:
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
                 del node.body[0]
         for call in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
-            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in ("source", "transform"):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in _DECORATORS:
                 call.keywords = [each for each in call.keywords if each.arg not in _DESCRIBES]
 
 

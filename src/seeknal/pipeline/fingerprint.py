@@ -70,8 +70,8 @@ def own_parts(node: Node, project_path: Path) -> MadeOf:
         "format": node.format,
         "schedule": node.schedule,
         "timezone": node.timezone,
-        "start": node.start.isoformat() if node.start else None,
-        "end": node.end.isoformat() if node.end else None,
+        "start": None,  # which ranges are computed is no part of what each is made of
+        "end": None,
         "function": node.function,
         "table": node.content if node.kind == "source" and node.format != PYTHON else None,
     }

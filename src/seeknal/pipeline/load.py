@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from seeknal.errors import ConfigurationError, GraphError, IntervalError, InvalidFieldError, InvalidIdError
+from seeknal.errors import ConfigurationError, GraphError, InvalidIdError
 from seeknal.model.graph import topological_order
 from seeknal.model.ids import check_id
-from seeknal.model.instants import parse_instant
-from seeknal.model.schedule import as_schedule
 from seeknal.pipeline.attempts import ATTEMPT_KEYS, attempt_fields
 from seeknal.pipeline.nodes import Node, Project, sql_refs
 from seeknal.pipeline.python_nodes import python_nodes
+from seeknal.pipeline.ranges import RANGE_KEYS, range_fields
 
 CONTENT = {"source": "table", "transform": "transform", "command": "command"}
 FORMATS = ("csv", "json", "jsonl", "parquet")
 COMMON = ("kind", "name", "description", "tags", "inputs", *ATTEMPT_KEYS)
-SCHEDULED = ("schedule", "timezone", "start", "end")
 
 
 def load_project(project_path: Path) -> Project:
@@ -54,7 +51,10 @@ def load_project(project_path: Path) -> Project:
     _check_inputs(nodes)
     order = topological_order({node_id: node.inputs for node_id, node in nodes.items()})
     name = str(settings.get("name") or project_path.absolute().name)
-    return Project(name, project_path, {node_id: nodes[node_id] for node_id in order})
+    hashes = settings.get("hash_outputs", False)
+    if not isinstance(hashes, bool):
+        raise ConfigurationError(f"seeknal_project.yml: hash_outputs is {hashes!r}", hint="Write true or false.")
+    return Project(name, project_path, {node_id: nodes[node_id] for node_id in order}, hashes)
 
 
 def _check_inputs(nodes: dict[str, Node]) -> None:
@@ -80,7 +80,7 @@ def _mapping(file: Path) -> dict[str, Any]:
 
 def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
     kind = _one_of(raw, "kind", tuple(CONTENT), file)
-    extra = {"source": ("source",), "transform": SCHEDULED}.get(kind, ())
+    extra = {"source": ("source",), "transform": RANGE_KEYS, "command": RANGE_KEYS}.get(kind, ())
     known = (*COMMON, CONTENT[kind], *extra)
     for key in raw:
         if key not in known:
@@ -91,18 +91,8 @@ def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
     try:
         name = check_id(_text(raw, "name", file), "name")
         check_id(f"{kind}.{name}", "name")
-        if raw.get("schedule") is not None or raw.get("timezone") is not None:
-            as_schedule(raw.get("schedule"), raw.get("timezone"))
-    except (InvalidIdError, IntervalError) as error:
+    except InvalidIdError as error:
         raise ConfigurationError(f"{file}: {error}", hint=error.hint) from error
-    start, end = (_instant(raw.get(key), key, file) for key in ("start", "end"))
-    if raw.get("schedule") is not None and start is None:
-        raise ConfigurationError(f"{file}: a schedule needs `start`", hint="Add `start: 2024-01-01`.")
-    if raw.get("schedule") is None and (start is not None or end is not None):
-        raise ConfigurationError(
-            f"{file}: `start` and `end` mean nothing without `schedule`",
-            hint="Add `schedule: '@daily'`, or remove them.",
-        )
     refs = sql_refs(content) if kind == "transform" else ()
     return Node(
         kind=kind,
@@ -111,12 +101,9 @@ def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
         content=content,
         format=_one_of(raw, "source", FORMATS, file) if kind == "source" else "",
         inputs=tuple(dict.fromkeys((*_inputs(raw.get("inputs") or [], file), *refs))),
-        schedule=raw.get("schedule"),
-        timezone=raw.get("timezone"),
-        start=start,
-        end=end,
         description=str(raw.get("description") or ""),
         tags=_tags(raw.get("tags") or [], file),
+        **range_fields(raw, str(file)),
         **attempt_fields(raw, str(file)),
     )
 
@@ -147,12 +134,3 @@ def _tags(raw: object, file: Path) -> tuple[str, ...]:
     if isinstance(raw, list):
         return tuple(map(str, raw))
     raise ConfigurationError(f"{file}: tags is {raw!r}", hint="Write them as a list: `tags: [...]`.")
-
-
-def _instant(value: object, key: str, file: Path) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        return parse_instant(value.isoformat() if isinstance(value, date) else str(value), key)
-    except InvalidFieldError as error:
-        raise ConfigurationError(f"{file}: {error}", hint=error.hint) from error

@@ -29,6 +29,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         timezone: Of the schedule.
         start: Where the first tick begins; never ``None`` with a schedule.
         end: Where the last tick ends; now, when ``None``.
+        lookback: How many of the last ticks are computed again with each new one.
+        lateness_seconds: How long after its end a tick is due.
+        batch_size: How many ticks are computed together at most; ``None`` leaves it to the runner.
+        partitions: The keys it is computed for, or ``expected`` for those that the store expects.
         retries: How often it is tried again after it failed.
         retry_delay_seconds: Before the first retry; it doubles with each.
         timeout_seconds: How long one attempt may take; for ever, when ``None``.
@@ -45,6 +49,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    lookback: int = 0
+    lateness_seconds: float = 0.0
+    batch_size: int | None = None
+    partitions: tuple[str, ...] | str | None = None
     description: str = ""
     tags: tuple[str, ...] = ()
     retries: int = 0
@@ -56,13 +64,31 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         """``kind.name``."""
         return f"{self.kind}.{self.name}"
 
+    @property
+    def is_ranged(self) -> bool:
+        """Whether it is computed range by range: for the ticks of a schedule, or for partitions."""
+        return self.schedule is not None or self.partitions is not None
+
+    @property
+    def has_output(self) -> bool:
+        """Whether it leaves rows; a command does not."""
+        return self.kind != "command"
+
 
 class Project(msgspec.Struct, frozen=True):
-    """A project's nodes by id, inputs before those that need them."""
+    """A project's nodes by id, inputs before those that need them.
+
+    Attributes:
+        name: Its name.
+        path: Where its files are.
+        nodes: By id.
+        hashes_outputs: Whether the hash of each output is kept, beside its size and time.
+    """
 
     name: str
     path: Path
     nodes: dict[str, Node]
+    hashes_outputs: bool = False
 
 
 def canonical_sql(sql: str) -> str:

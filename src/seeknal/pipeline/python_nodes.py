@@ -10,38 +10,53 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from seeknal.errors import ConfigurationError, InvalidIdError
 from seeknal.model.ids import check_id
 from seeknal.pipeline.attempts import ATTEMPT_KEYS, attempt_fields
 from seeknal.pipeline.nodes import PYTHON, Node
+from seeknal.pipeline.ranges import RANGE_KEYS, range_fields
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__seeknal_node__"
-_OPTIONS = ("name", "inputs", "description", "tags", *ATTEMPT_KEYS)
+_OPTIONS = ("name", "inputs", "description", "tags", *RANGE_KEYS, *ATTEMPT_KEYS)
 _PREFIX = "seeknal_project_"
 _loading = threading.RLock()
+_loaded: dict[Path, tuple[bytes, ModuleType]] = {}
+"""The files of projects that were run, with the code that they had; for as long as nothing they import changes."""
 _imported: dict[str, tuple[ModuleType, Path, bytes]] = {}
 """The modules that files of a project have imported from beside themselves, with where and what they were."""
+
+
+class NodeOptions(TypedDict, total=False):
+    """The options of the decorators; what each means is said at `source`."""
+
+    name: str
+    inputs: Sequence[str]
+    description: str
+    tags: Sequence[str]
+    schedule: str
+    timezone: str
+    start: str | date
+    end: str | date
+    lookback: int
+    lateness: str | float
+    batch_size: int
+    partitions: Sequence[str] | Literal["expected"]
+    retries: int
+    retry_delay: str | float
+    timeout: str | float
 
 
 @overload
 def source(function: F, /) -> F: ...
 @overload
-def source(
-    *,
-    name: str = "",
-    inputs: Sequence[str] = (),
-    description: str = "",
-    tags: Sequence[str] = (),
-    retries: int = 0,
-    retry_delay: str | float = "1s",
-    timeout: str | float | None = None,
-) -> Callable[[F], F]: ...
+def source(**options: Unpack[NodeOptions]) -> Callable[[F], F]: ...
 def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """Mark a function as a source: it takes ``ctx`` and returns rows.
 
@@ -49,7 +64,9 @@ def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]
         function: The function, when used without parentheses.
         **options: ``name`` (the function's own by default), ``inputs`` (ids; literal ``ctx.ref("kind.name")`` calls
             are found without), ``description``, ``tags``, ``retries``, ``retry_delay`` and ``timeout`` (``"10m"``, or
-            seconds).
+            seconds); and, of a node that is computed range by range, ``schedule``, ``timezone``, ``start``, ``end``,
+            ``lookback``, ``lateness``, ``batch_size`` or ``partitions``: then it is called for each range that is
+            missing, which ``ctx.interval`` or ``ctx.partition`` names.
     """
     return _marked("source", function, options)
 
@@ -57,19 +74,19 @@ def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]
 @overload
 def transform(function: F, /) -> F: ...
 @overload
-def transform(
-    *,
-    name: str = "",
-    inputs: Sequence[str] = (),
-    description: str = "",
-    tags: Sequence[str] = (),
-    retries: int = 0,
-    retry_delay: str | float = "1s",
-    timeout: str | float | None = None,
-) -> Callable[[F], F]: ...
+def transform(**options: Unpack[NodeOptions]) -> Callable[[F], F]: ...
 def transform(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """Mark a function as a transform: it takes ``ctx`` and returns rows. Options are those of `source`."""
     return _marked("transform", function, options)
+
+
+@overload
+def command(function: F, /) -> F: ...
+@overload
+def command(**options: Unpack[NodeOptions]) -> Callable[[F], F]: ...
+def command(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+    """Mark a function as a command: it takes ``ctx``, does something, and leaves no rows. Options as of `source`."""
+    return _marked("command", function, options)
 
 
 def _marked(kind: str, function: F | None, options: dict[str, Any]) -> F | Callable[[F], F]:
@@ -92,25 +109,28 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
     tree = ast.parse(code)
     bodies = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     found = []
-    for function in list(vars(module).values()):
+    seen: set[int] = set()
+    for attribute, function in list(vars(module).items()):
         mark = getattr(function, _MARK, None)
-        if mark is None or getattr(function, "__module__", "") != module.__name__:
+        if mark is None or getattr(function, "__module__", "") != module.__name__ or id(function) in seen:
             continue
+        seen.add(id(function))  # a second name for it makes no second node
         kind, options = mark
         _check_options(options, place)
-        body = bodies.get(function.__name__)
+        body = bodies.get(attribute)
         refs = _literal_refs(body) if body is not None else []
         found.append(
             Node(
                 kind=kind,
-                name=_name(kind, options.get("name") or function.__name__, place),
+                name=_name(kind, options.get("name") or attribute, place),
                 file=place,
                 content="",
                 format=PYTHON,
-                function=function.__name__,
+                function=attribute,
                 inputs=tuple(dict.fromkeys([*_texts(options, "inputs", place), *refs])),
                 description=str(options.get("description", "")),
                 tags=tuple(_texts(options, "tags", place)),
+                **range_fields(options, place),
                 **attempt_fields(options, place),
             )
         )
@@ -120,9 +140,22 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
 def load_module(file: Path) -> ModuleType:
     """Run a Python file of a project and return its module; it can import the modules beside it, as they are now.
 
+    Once for all nodes of the file, as Python imports a module once: until it, or what files of the project have
+    imported from beside themselves, has been edited.
+
     Raises:
         ConfigurationError: It raised; the message names the file.
     """
+    with _loading:
+        _forget_imported(file.parent)
+        code = _bytes(file)
+        found = _loaded.get(file)
+        if found is None or found[0] != code:
+            found = _loaded[file] = (code, _executed(file))
+        return found[1]
+
+
+def _executed(file: Path) -> ModuleType:
     name = f"{_PREFIX}{file.stem}_{abs(hash(str(file.resolve())))}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -173,6 +206,7 @@ def _forget_imported(folder: Path) -> None:
         if sys.modules.get(name) is module:
             del sys.modules[name]
     _imported.clear()
+    _loaded.clear()
 
 
 def _bytes(path: Path) -> bytes:

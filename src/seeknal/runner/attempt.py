@@ -1,18 +1,18 @@
-"""One attempt at a node: what was decided about it, what it runs on, and until when."""
+"""One attempt at a node or at one of its ranges: what it runs on, and until when."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
-from contextlib import ExitStack
+from typing import Self
 
 import msgspec
 
-from seeknal.errors import NodeFailedError
+from seeknal.errors import NodeFailedError, SeeknalError
 from seeknal.pipeline.nodes import PYTHON, Node
-from seeknal.runner.control import Control
-from seeknal.runner.plan import Observed, Planned
+from seeknal.runner.compute import Outcome
+from seeknal.runner.executors import Endable
 from seeknal.runner.stopping import GIVE_UP_SECONDS, KILL_SECONDS
-from seeknal.tracking import NodeRecorder
+from seeknal.runner.work import Taken, Work
 
 
 class NodeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -29,6 +29,7 @@ class NodeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         done: How many of its batches are completed; 0 for a node that has one.
         total: Of how many.
         row_count: How many rows it has, once it succeeded.
+        duration_ms: How long the attempt took, once it ended.
         usual_ms: How long its newest success took, once it began; ``None`` where that is not known.
     """
 
@@ -41,6 +42,7 @@ class NodeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     done: int = 0
     total: int = 0
     row_count: int | None = None
+    duration_ms: int | None = None
     usual_ms: int | None = None
 
     def __str__(self) -> str:
@@ -51,12 +53,10 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
     """An attempt that is under way; belongs to the thread that runs the project.
 
     Attributes:
-        node: The node.
-        observed: What was known before.
-        planned: What was decided.
-        block: Ends the record of it, when it is left.
-        recorder: The record.
-        log: The file for what it says, relative to the project; or empty.
+        work: The node it is a part of.
+        taken: The range it computes, of a node that is computed range by range.
+        made: What its part is made of.
+        number: Counted from 1.
         control: Ends it; ``None`` where it runs on an executor that nothing can be ended on.
         future: Its outcome.
         due_us: When it has to end, in ticks of the store's clock.
@@ -64,22 +64,36 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
         is_killed: Whether that is no longer a question.
     """
 
-    node: Node
-    observed: Observed
-    planned: Planned
-    block: ExitStack
-    recorder: NodeRecorder
-    log: str
-    control: Control | None
-    future: Future[int | None]
+    work: Work
+    taken: Taken | None = None
+    made: str = ""
+    number: int
+    control: Endable | None
+    future: Future[Outcome]
     due_us: int | None
     ending: str = ""
     is_killed: bool = False
 
+    @classmethod
+    def of_nothing(cls, work: Work, number: int) -> Self:
+        """Return an attempt that is over before it began."""
+        future: Future[Outcome] = Future()
+        future.cancel()
+        return cls(work=work, number=number, control=None, future=future, due_us=None)
+
     @property
-    def is_command(self) -> bool:
-        """Whether there is a process that can be killed."""
-        return self.node.kind == "command" and self.control is not None
+    def node(self) -> Node:
+        """The node."""
+        return self.work.node
+
+    @property
+    def can_be_killed(self) -> bool:
+        """Whether there is a process that can be."""
+        return self._is_shell or (self.control is not None and self.control.has_process)
+
+    @property
+    def _is_shell(self) -> bool:
+        return self.node.kind == "command" and self.node.format != PYTHON and self.control is not None
 
     def end(self, why: str, now_us: int) -> None:
         """Ask it to end; ``due_us`` is then until when it may take."""
@@ -100,8 +114,8 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
         if self.control is not None:
             self.control.kill()
 
-    def outcome(self) -> int | None:
-        """Return the number of rows, or raise why there are none.
+    def outcome(self) -> Outcome:
+        """Return what was computed, or raise why there is nothing.
 
         Raises:
             NodeFailedError: It failed, was ended, or is given up.
@@ -114,6 +128,15 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
                 hint="What it still does changes neither its output nor its state.",
             )
         # A command that exits with 0 since it was asked to end has not done its work.
-        if self.ending and (self.is_command or self.future.cancelled() or self.future.exception() is not None):
-            raise NodeFailedError(self.ending, hint=f"Look at {self.log or self.node.file}.") from None
-        return self.future.result()
+        if self.ending and (self._is_shell or self.future.cancelled() or self.future.exception() is not None):
+            raise NodeFailedError(self.ending, hint=f"Look at {self.work.log or self.node.file}.") from None
+        try:
+            return self.future.result()
+        except (SeeknalError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if self.control is not None:
+                raise  # in a thread or a process of our own nothing else can be raised but by a fault of the runner
+            raise NodeFailedError(
+                f"its executor gave up: {type(error).__name__}: {error}", hint="Look at the executor's own log."
+            ) from error

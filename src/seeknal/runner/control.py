@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Lock
 
 import duckdb
@@ -19,7 +18,7 @@ class Control:
     """What one attempt is doing, and how it is ended. Safe from threads.
 
     A query is interrupted, a command gets SIGTERM and then SIGKILL, with all of its process group. A Python function
-    cannot be interrupted unless it is in a query; once its attempt was ended, it cannot replace an output any more.
+    cannot be interrupted unless it is in a query; once its attempt was ended, nobody takes up what it leaves.
     """
 
     def __init__(self) -> None:
@@ -27,6 +26,12 @@ class Control:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ended = False
+
+    @property
+    def has_process(self) -> bool:
+        """Whether there is a process that can be killed."""
+        with self._lock:
+            return self._process is not None
 
     @contextmanager
     def connected(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -50,22 +55,22 @@ class Control:
             self._process = process
             if self._is_ended:
                 _signal_group(process, signal.SIGKILL)
-        code = process.wait()
-        with self._lock:
-            self._process = None
-            if self._is_ended:  # what the leader has begun does not outlive it
-                _signal_group(process, signal.SIGKILL)
-        return code
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._process = None
+                if self._is_ended:  # what the leader has begun does not outlive it
+                    _signal_group(process, signal.SIGKILL)
 
-    def publish(self, beside: Path, target: Path) -> None:
-        """Put an output in its place, unless the attempt was ended: then it must not change anything any more.
+    def check(self) -> None:
+        """Raise if the attempt was ended: then nobody waits for what it leaves.
 
         Raises:
-            NodeFailedError: The attempt was ended.
+            NodeFailedError: It was.
         """
         with self._lock:
             self._check()
-            beside.replace(target)
 
     def end(self) -> None:
         """Ask the attempt to end; again, until it has: an interruption between two queries is lost."""

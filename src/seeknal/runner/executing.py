@@ -4,100 +4,106 @@ from __future__ import annotations
 
 import heapq
 import signal
-from collections.abc import Callable, Collection
-from concurrent.futures import Executor, Future
-from contextlib import ExitStack
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from seeknal.errors import NodeFailedError
-from seeknal.model.intervals import Interval, union
-from seeknal.pipeline.fingerprint import METADATA_KEY
 from seeknal.pipeline.nodes import PYTHON, Node, Project
+from seeknal.runner.air import InTheAir
 from seeknal.runner.attempt import Attempt, NodeEvent
-from seeknal.runner.capture import LOG_KEY, log_file, tail
-from seeknal.runner.compute import Task, compute, spans_text
-from seeknal.runner.control import Control
-from seeknal.runner.executors import Threads
-from seeknal.runner.observe import observe
-from seeknal.runner.plan import CACHED, SKIPPED, Observed, Planned, held_by, plan_node
+from seeknal.runner.begin import Beginning, begin_ranges, begin_work, restate, retry_parked, task_of
+from seeknal.runner.capture import tail
+from seeknal.runner.compute import Outcome
+from seeknal.runner.executors import Workers
+from seeknal.runner.observe import observe, observe_ranges
+from seeknal.runner.outputs import OUTPUT_KEY
+from seeknal.runner.plan import CACHED, RUN, SKIPPED, Asked, Observed, Planned, held_by, plan_node
+from seeknal.runner.publish import files_of_inputs, publish_output
+from seeknal.runner.ranges import Held, held_parts
 from seeknal.runner.ready import ReadyQueue
 from seeknal.runner.reasons import Reason, Why
 from seeknal.runner.retries import retry_delay
 from seeknal.runner.stopping import GRACE_SECONDS
+from seeknal.runner.work import RangedWork, Work, told
 from seeknal.tracking import RunRecorder
 
 CANCELLED = "cancelled"
-MOST_WAIT_SECONDS = 1.0
-NUDGE_SECONDS = 0.05
-"""How often an attempt that was asked to end is asked again: an interruption between two queries is lost."""
 
 
 class Execution:
-    """One run of a project, all of it in the thread that calls `run`, but for `stop`.
+    """The nodes of one run, all of them in the thread that calls `run`, but for `stop`.
 
     The store is told before a node is begun and as soon as its end is seen, so at any instant what is recorded is
     true: what is ``running`` was begun, and what is ``success`` has its output in place.
 
-    Arguments are those of `seeknal.runner.execute.run_project`.
+    Args:
+        project: The project.
+        run: The record.
+        asked: What is to be done.
+        parallel: How many nodes or ranges are computed at once.
+        continue_on_error: Whether what does not need a failed node is begun after it.
+        workers: What computes.
+        with_hash: Whether the hash of each output is kept.
+        on_event: Is told what becomes of nodes.
+        statuses: What has become of nodes before; it is added to.
     """
 
     def __init__(
         self,
         project: Project,
         run: RunRecorder,
+        asked: Asked,
         *,
-        full: bool,
-        selected: Collection[str] | None,
         parallel: int,
         continue_on_error: bool,
-        executor: Executor | None,
+        workers: Workers,
+        with_hash: bool,
         on_event: Callable[[NodeEvent], None],
+        statuses: dict[str, str],
     ) -> None:
         self.is_cancelled = False
+        self.stopped_by = ""
         self._project = project
         self._run = run
         self._clock = run.backend.clock
-        self._full = full
-        self._selected = project.nodes.keys() if selected is None else selected
-        self._parallel = parallel
+        self._asked = asked
         self._continues = continue_on_error
-        self._executor = executor
+        self._workers = workers
+        self._with_hash = with_hash
         self._on_event = on_event
-        self._statuses: dict[str, str] = {}
-        self._leaves: dict[str, str] = {}
+        self._statuses = statuses
+        self._holds: dict[str, Held] = {}
         self._ready = ReadyQueue({node_id: node.inputs for node_id, node in project.nodes.items()})
-        self._running: dict[Future[int | None], Attempt] = {}
+        self._air = InTheAir(self._clock, parallel)
+        self._works: dict[str, RangedWork] = {}
         self._attempts: dict[str, int] = {}
         self._first_reasons: dict[str, tuple[Why, ...]] = {}
         self._retries: list[tuple[int, str]] = []
-        self._events: SimpleQueue[Future[int | None] | signal.Signals] = SimpleQueue()
-        self._stopped_by = ""
-        self._grace_ends_us: int | None = None
 
     def stop(self, number: signal.Signals) -> None:
         """Ask the run to stop; a second time, at once. May be called from a signal handler and from any thread."""
-        self._events.put(number)
+        self._air.stop(number)
 
-    def run(self) -> dict[str, str]:
-        """Run the project and return the status of each node that was selected, in the order of the project."""
+    def run(self) -> None:
+        """Run what was asked for; ``statuses`` then has the status of each node that was selected."""
         try:
             while self._is_open():
                 self._end_what_is_due()
                 self._begin_what_is_ready()
-                if self._running or self._retries or not self._events.empty():
+                self._settle_works()
+                if self._air or self._works or self._retries or not self._air.is_quiet:
                     self._wait()
         except BaseException as error:
             self._give_up(error)
             raise
         self._skip_the_rest()
-        return {node_id: self._statuses[node_id] for node_id in self._project.nodes if node_id in self._statuses}
 
     def _is_open(self) -> bool:
-        if self._running:
+        if self._air or self._works:
             return True
-        return not self._stopped_by and bool(self._ready or self._retries)
+        return not self.stopped_by and bool(self._ready or self._retries)
 
     # ---- begin ----
 
@@ -105,9 +111,13 @@ class Execution:
         now = self._clock.ticks_us()
         while self._retries and self._retries[0][0] <= now:
             self._ready.put_back(heapq.heappop(self._retries)[1])
-        while self._ready and len(self._running) < self._parallel and self._events.empty() and not self._stopped_by:
+        while self._air.has_room and not self.is_cancelled:
+            if self._begin_range():
+                continue
+            if not self._ready or self.stopped_by:
+                break
             node = self._project.nodes[self._ready.take()]
-            if node.node_id not in self._selected:
+            if not self._asked.takes(node.node_id):
                 self._leave(node)
             elif (broken := self._broken_input(node)) is not None:
                 self._run.skip(node.node_id, broken)
@@ -117,10 +127,7 @@ class Execution:
 
     def _leave(self, node: Node) -> None:
         """Take a node that is not to run for what it is, whatever it would be if it ran."""
-        backend = self._run.backend
-        stored = backend.get_completed_intervals(node.node_id) if node.schedule else []
-        newest = backend.get_latest_node_state(node.node_id, "success")
-        self._leaves[node.node_id] = held_by(node, newest, [Interval(each.start, each.end) for each in stored])
+        self._holds[node.node_id] = held_by(node, observe(node, self._project.path, self._run.backend))
         self._ready.done(node.node_id)
 
     def _broken_input(self, node: Node) -> str | None:
@@ -130,186 +137,226 @@ class Execution:
         return None
 
     def _bring_up_to_date(self, node: Node) -> None:
-        observed, planned = self._plan(node, is_forced=self._full)
-        self._leaves[node.node_id] = planned.leaves
+        observed, planned = self._plan(node, self._asked)
+        self._holds[node.node_id] = planned.leaves
         if planned.made_of is not None and planned.action == CACHED:
             if self._run.skip_if_current(node.node_id, planned.made_of.fingerprint):
                 self._over(NodeEvent(node.node_id, "cached", planned.why))
                 return
-            _, planned = self._plan(node, is_forced=True)
-            planned = msgspec.structs.replace(planned, reasons=(Why(Reason.CHANGED_MEANWHILE),))
+            observed, planned = self._plan(node, self._asked)
+            planned = msgspec.structs.replace(planned, action=RUN, reasons=(Why(Reason.CHANGED_MEANWHILE),))
         # A retry has the reason of the first attempt, whatever that has left behind.
         reasons = self._first_reasons.setdefault(node.node_id, planned.reasons)
-        self._begin(node, observed, msgspec.structs.replace(planned, reasons=reasons))
+        planned = msgspec.structs.replace(planned, reasons=reasons)
+        if node.is_ranged and planned.made_of is not None:
+            self._begin_ranges(node, observed, planned)
+        else:
+            self._begin_node(node, observed, planned)
 
-    def _plan(self, node: Node, *, is_forced: bool = False) -> tuple[Observed, Planned]:
-        backend = self._run.backend
-        observed = observe(node, self._project.path, backend)
-        upstream = {input_id: self._leaves.get(input_id, "") for input_id in node.inputs}
-        return observed, plan_node(node, observed, upstream, now=self._clock.now(), is_forced=is_forced)
+    def _plan(self, node: Node, asked: Asked) -> tuple[Observed, Planned]:
+        observed = observe(node, self._project.path, self._run.backend)
+        upstream = {input_id: self._holds.get(input_id, Held(text="")) for input_id in node.inputs}
+        return observed, plan_node(node, observed, upstream, now=self._clock.now(), asked=asked)
 
-    def _begin(self, node: Node, observed: Observed, planned: Planned) -> None:
-        node_id = node.node_id
-        number = self._attempts[node_id] = self._attempts.get(node_id, 0) + 1
-        has_log = node.kind == "command" or node.format == PYTHON
-        log = log_file(self._run.run_id, node_id) if has_log else ""
-        recorder = self._run.node(node_id, planned.made_of.fingerprint if planned.made_of else None)
-        recorder.metadata["reason"] = planned.why
-        if planned.made_of is not None:
-            recorder.metadata[METADATA_KEY] = planned.made_of.short
-        if log:
-            recorder.metadata[LOG_KEY] = log
-        block = ExitStack()
-        block.enter_context(recorder)
-        control = Control() if self._executor is None else None
-        future: Future[int | None] = Future()
+    def _begin_node(self, node: Node, observed: Observed, planned: Planned) -> None:
+        number = self._attempts[node.node_id] = self._attempts.get(node.node_id, 0) + 1
+        work = begin_work(self._run, node, observed, planned)
+        if planned.made_of is None:
+            error = NodeFailedError(observed.problem, hint=f"Correct {node.file} and run again.")
+            self._failed(Attempt.of_nothing(work, number), error)
+            return
         try:
-            if planned.made_of is None:
-                raise NodeFailedError(observed.problem, hint=f"Correct {node.file} and run again.")
-            task = self._task(node, observed, planned, log, number)
-            if self._executor is None:
-                future = Threads().submit(compute, task, control)
-            else:
-                future = self._executor.submit(compute, task)
-        except NodeFailedError as error:
-            future.set_exception(error)
+            self._begin_attempt(Beginning(work, number))
         except BaseException as error:
-            with block:
+            with work.block:
                 raise error
-        newest, timeout = observed.newest, node.timeout_seconds
-        usual_ms = newest.duration_ms if newest is not None else None
-        self._on_event(NodeEvent(node_id, "running", planned.why, log, attempt=number, usual_ms=usual_ms))
-        self._running[future] = Attempt(
-            node=node,
-            observed=observed,
-            planned=planned,
-            block=block,
-            recorder=recorder,
-            log=log,
-            control=control,
-            future=future,
-            due_us=None if timeout is None else self._clock.ticks_us() + int(timeout * 1_000_000),
-        )
-        future.add_done_callback(self._events.put)
 
-    def _task(self, node: Node, observed: Observed, planned: Planned, log: str, number: int) -> Task:
-        assert planned.made_of is not None
-        kept = () if planned.is_anew else observed.completed
-        return Task(
-            node=node,
-            project_path=self._project.path,
-            run_id=self._run.run_id,
-            facts={
-                "fingerprint": planned.made_of.fingerprint,
-                "intervals": spans_text(union(kept, planned.missing)),
-            },
-            ranges=planned.missing,
-            keeps_rows=not planned.is_anew,
-            log=log,
-            attempt=number,
+    def _begin_ranges(self, node: Node, observed: Observed, planned: Planned) -> None:
+        inputs = {input_id: self._holds[input_id] for input_id in node.inputs}
+        self._works[node.node_id] = begin_ranges(self._run, node, observed, planned, inputs)
+        if not self._asked.is_shared:
+            retry_parked(self._run, node)
+        restate(self._run, node, planned, lambda: self._plan(node, self._asked)[1])
+
+    def _begin_range(self) -> bool:
+        """Begin a range of a node that is under way; return whether there was one to begin."""
+        for work in self._works.values():
+            if work.failures and not self._continues:
+                continue
+            taken = work.take(self._clock.ticks_us())
+            if taken is not None:
+                self._begin_attempt(Beginning(work, work.attempt_at(taken.unit), taken))
+                return True
+        return False
+
+    def _begin_attempt(self, beginning: Beginning) -> None:
+        work, node = beginning.work, beginning.work.node
+        files = files_of_inputs(self._project.path, node, self._project.nodes, self._holds)
+        task = task_of(self._project, self._run.run_id, beginning, files)
+        newest = work.observed.newest
+        usual_ms = newest.duration_ms if newest is not None else None
+        self._tell(work, "running", beginning.detail, attempt=beginning.number, usual_ms=usual_ms)
+        future, control = self._workers.begin(task)
+        timeout = node.timeout_seconds
+        self._air.add(
+            Attempt(
+                work=work,
+                taken=beginning.taken,
+                made=beginning.made,
+                number=beginning.number,
+                control=control,
+                future=future,
+                due_us=None if timeout is None else self._clock.ticks_us() + int(timeout * 1_000_000),
+            )
         )
 
     # ---- wait ----
 
     def _wait(self) -> None:
         """Wait until something happens or is due, and take up what has happened."""
-        for event in self._happened():
-            if isinstance(event, signal.Signals):
-                self._take_signal(event)
-            elif event in self._running:
-                self._finish(self._running.pop(event))
+        due = [at for at, _ in self._retries[:1]]
+        if self._air.has_room:
+            due += [work.look_at_us for work in self._works.values() if work.is_left]
+        for event in self._air.wait(due):
+            if isinstance(event, Attempt):
+                self._finish(event)
+            elif not self.is_cancelled:
+                self._cancel()
+                for work in self._air.works():
+                    detail = f"{event.name}: it has {GRACE_SECONDS:.0f} s to finish; a second signal ends it at once"
+                    self._tell(work, "stopping", detail)
+            else:
+                self._air.end_all(CANCELLED)
 
-    def _happened(self) -> list[Future[int | None] | signal.Signals]:
-        due = [attempt.due_us for attempt in self._running.values()] + [at for at, _ in self._retries[:1]]
-        due.append(self._grace_ends_us)
-        first = min((at for at in due if at is not None), default=None)
-        room = MOST_WAIT_SECONDS if first is None else (first - self._clock.ticks_us()) / 1_000_000
-        if any(attempt.ending for attempt in self._running.values()):
-            room = min(room, NUDGE_SECONDS)
-        room = max(0.0, min(room, MOST_WAIT_SECONDS))
-        found = []
-        try:
-            if self._running:
-                found.append(self._events.get(timeout=room))
-            elif self._events.empty():
-                self._clock.sleep(room)
-            while True:
-                found.append(self._events.get_nowait())
-        except Empty:
-            return found
-
-    def _take_signal(self, number: signal.Signals) -> None:
-        now = self._clock.ticks_us()
-        if not self.is_cancelled:
-            self.is_cancelled = True
-            self._stopped_by = "the run was cancelled"
-            self._grace_ends_us = now + int(GRACE_SECONDS * 1_000_000)
-            for attempt in self._running.values():
-                detail = f"{number.name}: it has {GRACE_SECONDS:.0f} s to finish; a second signal ends it at once"
-                self._on_event(NodeEvent(attempt.node.node_id, "stopping", detail))
-            return
-        self._grace_ends_us = None
-        for attempt in self._running.values():
-            attempt.end(CANCELLED, now)
-            attempt.kill(now)
+    def _cancel(self) -> None:
+        self.is_cancelled = True
+        self.stopped_by = self.stopped_by or "the run was cancelled"
+        self._air.let_finish(GRACE_SECONDS, CANCELLED)
 
     def _end_what_is_due(self) -> None:
-        now = self._clock.ticks_us()
-        if self._grace_ends_us is not None and self._grace_ends_us <= now:
-            self._grace_ends_us = None
-            for attempt in self._running.values():
-                if not attempt.ending:
-                    attempt.end(CANCELLED, now)
-        for future, attempt in list(self._running.items()):
-            is_due = attempt.due_us is not None and attempt.due_us <= now
-            if attempt.ending:
-                attempt.nudge()
-                if is_due and attempt.is_command and not attempt.is_killed:
-                    attempt.kill(now)
-                elif is_due:
-                    self._finish(self._running.pop(future))
-            elif is_due and not future.done():
-                attempt.end(f"timed out after {attempt.node.timeout_seconds:g} s", now)
-                self._on_event(NodeEvent(attempt.node.node_id, "ending", attempt.ending))
+        asked, given_up = self._air.end_what_is_due()
+        for attempt in asked:
+            self._tell(attempt.work, "ending", attempt.ending, attempt=attempt.number)
+        for attempt in given_up:
+            self._finish(attempt)
 
     # ---- record ----
 
     def _finish(self, attempt: Attempt) -> None:
         """Record the end of an attempt; where it is no success, try again later or let the node be failed."""
-        recorder, planned = attempt.recorder, attempt.planned
         try:
-            with attempt.block:
-                recorder.row_count = attempt.outcome()
-                if planned.is_anew:
-                    for each in attempt.observed.completed:
-                        recorder.restate_interval(each.start, each.end)
-                for span in planned.missing:
-                    recorder.complete_interval(span.start, span.end)
+            outcome = attempt.outcome()
+            if isinstance(attempt.work, RangedWork) and attempt.taken is not None:
+                attempt.work.complete(self._project.path, attempt.taken, attempt.made, outcome)
+                self._tell(attempt.work, "running", f"{told(attempt.taken.unit)} done", attempt=attempt.number)
+            else:
+                self._complete_node(attempt.work, outcome)
         except NodeFailedError as error:
-            self._failed(attempt, str(error))
+            self._failed(attempt, error)
         except KeyboardInterrupt:
-            self.is_cancelled = True
-            self._stopped_by = self._stopped_by or "the run was cancelled"
-            self._failed(attempt, CANCELLED)
-            self._grace_ends_us = self._clock.ticks_us() + int(GRACE_SECONDS * 1_000_000)
-        else:
-            node_id, rows = attempt.node.node_id, recorder.row_count
-            done = NodeEvent(node_id, "success", planned.why, attempt.log, attempt=recorder.attempt, row_count=rows)
-            self._over(done)
+            self._cancel()
+            self._failed(attempt, NodeFailedError(CANCELLED, hint="Run again."))
 
-    def _failed(self, attempt: Attempt, why: str) -> None:
-        node, number = attempt.node, self._attempts[attempt.node.node_id]
-        said = tail(self._project.path / attempt.log) if attempt.log and node.kind != "command" else ""
+    def _complete_node(self, work: Work, outcome: Outcome) -> None:
+        if work.node.has_output:
+            facts = publish_output(self._project.path, work.node.node_id, outcome, with_hash=self._with_hash)
+            work.recorder.metadata[OUTPUT_KEY] = facts
+        work.recorder.row_count = outcome.rows
+        with work.block:
+            pass
+        self._succeeded(work)
+
+    def _failed(self, attempt: Attempt, error: NodeFailedError) -> None:
+        work, node, number, why = attempt.work, attempt.node, attempt.number, str(error)
+        said = tail(self._project.path / work.log) if work.log and node.format == PYTHON else ""
         # A function that still goes on is not begun a second time beside itself.
-        if number <= node.retries and not self._stopped_by and attempt.future.done():
-            delay = retry_delay(node.retry_delay_seconds, number, f"{self._run.run_id} {node.node_id}")
-            heapq.heappush(self._retries, (self._clock.ticks_us() + int(delay * 1_000_000), node.node_id))
-            detail = f"in {delay:.1f} s, {number} of {node.retries}: {why}"
-            self._on_event(NodeEvent(node.node_id, "retrying", detail, attempt.log, said, number))
+        is_tried = number <= node.retries and attempt.future.done()
+        is_tried = is_tried and not (self.is_cancelled if attempt.taken is not None else self.stopped_by)
+        delay = retry_delay(node.retry_delay_seconds, number, self._seed(attempt)) if is_tried else 0.0
+        at_us = self._clock.ticks_us() + int(delay * 1_000_000)
+        if isinstance(work, RangedWork) and attempt.taken is not None:
+            work.give_back(attempt.taken, why, at_us if is_tried else None, is_counted=why != CANCELLED)
+        else:
+            work.fail(error)
+            if is_tried:
+                heapq.heappush(self._retries, (at_us, node.node_id))
+        if is_tried:
+            what = f"{told(attempt.taken.unit)} " if attempt.taken is not None else ""
+            detail = f"{what}in {delay:.1f} s, {number} of {node.retries}: {why}"
+            self._tell(work, "retrying", detail, attempt=number, said=said)
+        elif not isinstance(work, RangedWork):
+            self._stop_unless_continuing(node)
+            self._over(self._event(work, "failed", why, attempt=number, said=said))
+
+    def _seed(self, attempt: Attempt) -> str:
+        what = f" {told(attempt.taken.unit)}" if attempt.taken is not None else ""
+        return f"{self._run.run_id} {attempt.node.node_id}{what}"
+
+    # ---- nodes that are computed range by range ----
+
+    def _settle_works(self) -> None:
+        """End the nodes of which nothing is left, or nothing that this run will do."""
+        for work in list(self._works.values()):
+            if work.in_flight or (work.is_waiting() and not self.is_cancelled):
+                continue
+            is_given_up = self.is_cancelled or (work.failures and not self._continues)
+            if work.is_left and not is_given_up and work.look_at_us == 0:
+                continue  # it is asked for claims in the next round
+            self._settle(work)
+
+    def _settle(self, work: RangedWork) -> None:
+        observed = msgspec.structs.replace(
+            work.observed, done=observe_ranges(work.node, self._project.path, self._run.backend)
+        )
+        upstream = {input_id: self._holds[input_id] for input_id in work.node.inputs}
+        asked = msgspec.structs.replace(self._asked, full=False, window=self._asked.window.once, is_shared=True)
+        planned = plan_node(work.node, observed, upstream, now=self._clock.now(), asked=asked)
+        why = work.settle(planned.ranges)
+        if self.is_cancelled and (work.is_left or why):
+            why = CANCELLED
+        elif work.is_left and not why and work.failures and not self._continues:
+            why = next(iter(work.failures.values()))
+        if why:
+            self._end_work(work, NodeFailedError(why, hint="Run again."))
+        if why or work.is_left:
             return
+        live = planned.ranges.live
+        full = [part for part in live if part.rows or part.span is None or part.span.start < part.span.end]
+        live = tuple(full) or live
+        self._holds[work.node.node_id] = held_parts(work.node, work.definition, live, planned.ranges.valid)
+        if not self._asked.is_shared:
+            work.sweep(self._project.path, {part.file for part in live})
+        work.recorder.row_count = sum(part.rows for part in live) if work.node.has_output else None
+        with work.block:
+            pass
+        del self._works[work.node.node_id]
+        self._succeeded(work)
+
+    # ---- the end of a node ----
+
+    def _end_work(self, work: Work, error: NodeFailedError) -> None:
+        """Record that a node failed for good."""
+        work.fail(error)
+        self._works.pop(work.node.node_id, None)
+        said = tail(self._project.path / work.log) if work.log and work.node.format == PYTHON else ""
+        self._stop_unless_continuing(work.node)
+        self._over(self._event(work, "failed", str(error), attempt=work.recorder.attempt, said=said))
+
+    def _stop_unless_continuing(self, node: Node) -> None:
         if not self._continues:
-            self._stopped_by = self._stopped_by or f"not begun, since {node.node_id} failed"
-        self._over(NodeEvent(node.node_id, "failed", why, attempt.log, said, number))
+            self.stopped_by = self.stopped_by or f"not begun, since {node.node_id} failed"
+
+    def _succeeded(self, work: Work) -> None:
+        rows, number = work.recorder.row_count, work.recorder.attempt
+        self._over(self._event(work, "success", work.planned.why, attempt=number, row_count=rows))
+
+    def _tell(self, work: Work, status: str, detail: str, **more: Any) -> None:
+        self._on_event(self._event(work, status, detail, **more))
+
+    def _event(self, work: Work, status: str, detail: str, **more: Any) -> NodeEvent:
+        if isinstance(work, RangedWork):
+            more |= {"done": work.done, "total": work.total}
+        return NodeEvent(work.node.node_id, status, detail, work.log, **more)
 
     def _over(self, event: NodeEvent) -> None:
         self._statuses[event.node_id] = event.status
@@ -319,11 +366,11 @@ class Execution:
     def _skip_the_rest(self) -> None:
         """Record what was not begun, all in one transaction; what waited for a retry has failed."""
         for _, node_id in sorted(self._retries):
-            self._over(NodeEvent(node_id, "failed", f"not tried again: {self._stopped_by}"))
+            self._over(NodeEvent(node_id, "failed", f"not tried again: {self.stopped_by}"))
         skipped = {}
         for node_id, node in self._project.nodes.items():
-            if node_id in self._selected and node_id not in self._statuses:
-                skipped[node_id] = self._broken_input(node) or self._stopped_by
+            if self._asked.takes(node_id) and node_id not in self._statuses:
+                skipped[node_id] = self._broken_input(node) or self.stopped_by
                 self._statuses[node_id] = SKIPPED
 
         def skip() -> None:
@@ -337,13 +384,10 @@ class Execution:
 
     def _give_up(self, error: BaseException) -> None:
         """End what runs, and record that it was cut short by an error that is not a node's."""
-        for attempt in self._running.values():
-            attempt.end(f"cut short by {type(error).__name__}", self._clock.ticks_us())
-            attempt.kill(self._clock.ticks_us())
-        for attempt in self._running.values():
-            try:
-                with attempt.block:
-                    raise NodeFailedError(attempt.ending, hint="Run again.")
-            except NodeFailedError as cut:
-                for note in getattr(cut, "__notes__", ()):
-                    error.add_note(note)
+        self._air.end_all(f"cut short by {type(error).__name__}")
+        works = [*self._air.works(), *self._works.values()]
+        for work in {id(work): work for work in works}.values():
+            cut = NodeFailedError(f"cut short by {type(error).__name__}", hint="Run again.")
+            work.fail(cut)
+            for note in getattr(cut, "__notes__", ()):
+                error.add_note(note)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from seeknal.errors import NodeFailedError
 from seeknal.model.intervals import Interval
+from seeknal.model.records import IntervalProvenance, NodeState
 from seeknal.pipeline.fingerprint import own_parts
 from seeknal.pipeline.nodes import Node
-from seeknal.runner.compute import output_facts, output_path
+from seeknal.pipeline.ranges import EXPECTED
+from seeknal.runner.outputs import is_as_recorded, list_parts, output_facts, output_path, parts_folder
 from seeknal.runner.plan import Observed
+from seeknal.runner.ranges import Done
 from seeknal.state.contract import StateBackend
 
 
@@ -25,18 +31,62 @@ def observe(node: Node, project_path: Path, backend: StateBackend | None) -> Obs
         made_of, problem = own_parts(node, project_path), ""
     except NodeFailedError as error:
         made_of, problem = None, str(error)
-    path = output_path(project_path, node.node_id)
     newest = backend.get_latest_node_state(node.node_id, "success") if backend is not None else None
     was_tried = newest is not None
     if backend is not None and newest is None:
         was_tried = backend.get_latest_node_state(node.node_id) is not None
-    stored = backend.get_completed_intervals(node.node_id) if backend is not None and node.schedule else []
-    return Observed(
-        made_of=made_of,
-        problem=problem,
-        newest=newest,
-        was_tried=was_tried,
-        facts=output_facts(path) if node.kind != "command" else {},
-        has_output=path.exists(),
-        completed=tuple(Interval(each.start, each.end) for each in stored),
+    known = Observed(made_of=made_of, problem=problem, newest=newest, was_tried=was_tried)
+    if node.is_ranged:
+        return _with(known, done=observe_ranges(node, project_path, backend))
+    if not node.has_output:
+        return known
+    path = output_path(project_path, node.node_id)
+    return _with(known, has_output=path.exists(), **_output(path, newest))
+
+
+def observe_ranges(node: Node, project_path: Path, backend: StateBackend | None) -> Done:
+    """Return what the store and the files say about the ranges of a node.
+
+    The files are looked at after the store: what a worker has completed is in its place before it says so.
+    """
+    if backend is None:
+        expected = () if node.partitions is None or node.partitions == EXPECTED else tuple(node.partitions)
+        return Done(expected=expected, parts=tuple(list_parts(parts_folder(project_path, node.node_id))))
+    spans = [(Interval(each.start, each.end), each.run_id) for each in _provenance(node, backend)]
+    keys = [(each.partition, each.run_id) for each in backend.list_partitions(node.node_id)] if node.partitions else []
+    runs = {run_id for _, run_id in spans} | {run_id for _, run_id in keys} if not node.has_output else set()
+    return Done(
+        spans=tuple(spans),
+        keys=tuple(keys),
+        expected=_expected(node, backend),
+        parts=tuple(list_parts(parts_folder(project_path, node.node_id))) if node.has_output else (),
+        fingerprints={run_id: _fingerprint(backend.get_node_state(run_id, node.node_id)) for run_id in runs},
     )
+
+
+def _provenance(node: Node, backend: StateBackend) -> list[IntervalProvenance]:
+    return backend.get_interval_provenance(node.node_id) if node.schedule is not None else []
+
+
+def _expected(node: Node, backend: StateBackend) -> tuple[str, ...]:
+    if node.partitions is None:
+        return ()
+    if node.partitions == EXPECTED:
+        return tuple(backend.list_expected_partitions(node.node_id))
+    return tuple(node.partitions)
+
+
+def _fingerprint(state: NodeState | None) -> str | None:
+    return state.fingerprint if state is not None else None
+
+
+def _output(path: Path, newest: NodeState | None) -> dict[str, Any]:
+    """Return what an output says of itself; it is read only where it is not as the newest success has left it."""
+    is_same = is_as_recorded(path, newest)
+    if is_same and newest is not None:
+        return {"facts": {"fingerprint": newest.fingerprint}}
+    return {"facts": output_facts(path), "is_altered": is_same is False}
+
+
+def _with(known: Observed, **fields: Any) -> Observed:
+    return msgspec.structs.replace(known, **fields)

@@ -7,12 +7,21 @@ from datetime import datetime
 
 import msgspec
 
-from seeknal.model.intervals import Interval, union
 from seeknal.model.records import NodeState
-from seeknal.model.schedule import as_schedule, missing_ticks
 from seeknal.pipeline.fingerprint import METADATA_KEY, MadeOf, changed_parts, is_of_this_algorithm
 from seeknal.pipeline.nodes import Node
-from seeknal.runner.compute import spans_text
+from seeknal.runner.outputs import Unit
+from seeknal.runner.ranges import (
+    EVERYTHING,
+    Done,
+    Held,
+    Ranges,
+    Window,
+    foreseen,
+    held_parts,
+    owned_parts,
+    plan_ranges,
+)
 from seeknal.runner.reasons import Reason, Why, of_changed_parts, told
 
 RUN, CACHED, SKIPPED, LEFT = "run", "cached", "skipped", "left"
@@ -28,7 +37,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         was_tried: Whether any run knows it.
         facts: What its output says of itself; empty if there is none, or none that can be read.
         has_output: Whether its output file is there.
-        completed: The intervals that the store calls completed.
+        is_altered: Whether that is not the one that its newest success left.
+        done: Of a node that is computed range by range, what is done.
     """
 
     made_of: MadeOf | None
@@ -37,7 +47,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     was_tried: bool = False
     facts: dict[str, str] = {}
     has_output: bool = False
-    completed: tuple[Interval, ...] = ()
+    is_altered: bool = False
+    done: Done = Done()
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,18 +59,18 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         action: ``run``, ``cached`` or ``left``.
         reasons: Why; at least one.
         made_of: What it is made of, inputs included; ``None`` where that cannot be told.
-        missing: The spans to compute, of a scheduled node.
         is_anew: Whether everything is computed, and not only what is missing.
-        leaves: What it holds for those that need it, as a text that changes whenever its rows may.
+        ranges: Of a node that is computed range by range, what is left.
+        leaves: What it holds for those that need it, once it was run.
     """
 
     node_id: str
     action: str
     reasons: tuple[Why, ...]
     made_of: MadeOf | None = None
-    missing: tuple[Interval, ...] = ()
     is_anew: bool = False
-    leaves: str = ""
+    ranges: Ranges = Ranges()
+    leaves: Held = Held(text="")
 
     @property
     def why(self) -> str:
@@ -67,13 +78,43 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         return told(self.reasons)
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of a run.
+
+    Attributes:
+        full: Whether what is selected runs in any case.
+        selected: The ids that may run; all, when ``None``.
+        window: Which ranges it is about.
+        is_shared: Whether other processes do them, too.
+        is_done: The ids of which nothing is done again, whatever ``full`` and the window say, since the run that this
+            one resumes has seen to that.
+    """
+
+    full: bool = False
+    selected: frozenset[str] | None = None
+    window: Window = EVERYTHING
+    is_shared: bool = False
+    is_done: frozenset[str] = frozenset()
+
+    def forces(self, node_id: str) -> bool:
+        """Whether a node runs in any case."""
+        return self.full and node_id not in self.is_done and self.takes(node_id)
+
+    def window_of(self, node_id: str) -> Window:
+        """Which ranges of a node it is about."""
+        return self.window.once if node_id in self.is_done else self.window
+
+    def takes(self, node_id: str) -> bool:
+        """Whether a node may run."""
+        return self.selected is None or node_id in self.selected
+
+
+ALL = Asked()
+"""What is asked of a run that nothing was said to."""
+
+
 def plan_nodes(
-    nodes: Mapping[str, Node],
-    observed: Mapping[str, Observed],
-    *,
-    now: datetime,
-    full: bool = False,
-    selected: Collection[str] | None = None,
+    nodes: Mapping[str, Node], observed: Mapping[str, Observed], *, now: datetime, asked: Asked = ALL
 ) -> dict[str, Planned]:
     """Return what a run would do, node by node, provided that none fails.
 
@@ -81,15 +122,13 @@ def plan_nodes(
         nodes: Inputs before those that need them.
         observed: What is known about each.
         now: Until when scheduled nodes are due.
-        full: Whether what is selected runs in any case.
-        selected: The ids that may run; all, when ``None``.
+        asked: What is asked for.
     """
     found: dict[str, Planned] = {}
     for node_id, node in nodes.items():
         upstream = {input_id: found[input_id].leaves for input_id in node.inputs}
-        is_selected = selected is None or node_id in selected
-        planned = plan_node(node, observed[node_id], upstream, now=now, is_forced=full and is_selected)
-        if not is_selected:
+        planned = plan_node(node, observed[node_id], upstream, now=now, asked=asked)
+        if not asked.takes(node_id):
             found[node_id] = left_alone(node, observed[node_id], planned)
         else:
             first = [input_id for input_id in node.inputs if found[input_id].action == RUN]
@@ -98,7 +137,7 @@ def plan_nodes(
 
 
 def plan_node(
-    node: Node, observed: Observed, upstream: Mapping[str, str], *, now: datetime, is_forced: bool = False
+    node: Node, observed: Observed, upstream: Mapping[str, Held], *, now: datetime, asked: Asked = ALL
 ) -> Planned:
     """Return what to do with a node whose inputs hold what ``upstream`` says."""
     if observed.made_of is None:
@@ -107,26 +146,46 @@ def plan_node(
             action=RUN,
             reasons=(Why(Reason.DATA_UNREADABLE, observed.problem),),
             is_anew=True,
-            leaves=f"unknown: {observed.problem}",
+            leaves=Held(text=f"unknown: {observed.problem}"),
         )
-    made_of = observed.made_of.with_inputs(upstream)
-    missing = _missing(node, observed.completed, now)
+    # Of an input that is computed range by range, each range looks for itself whether what it reads has changed.
+    texts = {
+        each: held.definition if node.is_ranged and held.definition else held.text for each, held in upstream.items()
+    }
+    made_of = observed.made_of.with_inputs(texts)
+    is_forced = asked.forces(node.node_id)
     reasons = _reasons_for_anew(node, observed, made_of, is_forced=is_forced)
+    if not node.is_ranged:
+        return Planned(
+            node_id=node.node_id,
+            action=RUN if reasons else CACHED,
+            reasons=reasons or (Why(Reason.UP_TO_DATE),),
+            made_of=made_of,
+            is_anew=bool(reasons),
+            leaves=Held(text=made_of.fingerprint),
+        )
+    definition, window = made_of.fingerprint, asked.window_of(node.node_id)
+    ranges = plan_ranges(
+        node,
+        observed.done,
+        definition,
+        list(upstream.values()),
+        now=now,
+        newest=observed.newest.fingerprint if observed.newest else None,
+        window=window,
+        is_forced=is_forced,
+        is_shared=asked.is_shared,
+    )
     is_anew = bool(reasons)
-    if is_anew:
-        missing = _missing(node, (), now)
-    elif missing:
-        reasons = (Why(Reason.INTERVAL_MISSING, _spans_for_people(missing)),)
-    # What needs a scheduled node needs its rows of all intervals: new ones are a change to it.
-    holds = union([] if is_anew else observed.completed, missing)
+    reasons = reasons or _reasons_for_ranges(node, ranges, window)
     return Planned(
         node_id=node.node_id,
         action=RUN if reasons else CACHED,
         reasons=reasons or (Why(Reason.UP_TO_DATE),),
         made_of=made_of,
-        missing=missing,
         is_anew=is_anew,
-        leaves=made_of.fingerprint + (spans_text(holds) if node.schedule else ""),
+        ranges=ranges,
+        leaves=foreseen(node, definition, ranges),
     )
 
 
@@ -141,14 +200,21 @@ def left_alone(node: Node, observed: Observed, planned: Planned) -> Planned:
         action=LEFT,
         reasons=(Why(Reason.NOT_SELECTED, stale),),
         made_of=planned.made_of,
-        leaves=held_by(node, observed.newest, observed.completed),
+        leaves=held_by(node, observed),
     )
 
 
-def held_by(node: Node, newest: NodeState | None, completed: Collection[Interval]) -> str:
-    """Return what a node holds as it stands, whatever it would hold if it ran: as `Planned.leaves`."""
-    made_of = newest.fingerprint if newest is not None else None
-    return f"{made_of}{spans_text(list(completed)) if node.schedule else ''}"
+def held_by(node: Node, observed: Observed) -> Held:
+    """Return what a node holds as it stands, whatever it would hold if it ran."""
+    definition = str(observed.newest.fingerprint if observed.newest is not None else None)
+    if not node.is_ranged:
+        return Held(text=definition)
+    done = observed.done
+    live = owned_parts(done)
+    spans = (
+        [part.span for part in live if part.span is not None] if node.has_output else [span for span, _ in done.spans]
+    )
+    return held_parts(node, definition, live, spans)
 
 
 def _reasons_for_anew(node: Node, observed: Observed, made_of: MadeOf, *, is_forced: bool) -> tuple[Why, ...]:
@@ -162,7 +228,7 @@ def _reasons_for_anew(node: Node, observed: Observed, made_of: MadeOf, *, is_for
         return (Why(Reason.OLDER_FINGERPRINT),)
     if newest.fingerprint != made_of.fingerprint:
         return of_changed_parts(changed_parts(parts_then(newest), made_of.short)) or (Why(Reason.CHANGED),)
-    if node.kind == "command":
+    if not node.has_output or node.is_ranged:
         return ()
     if not observed.has_output:
         return (Why(Reason.OUTPUT_MISSING),)
@@ -170,10 +236,24 @@ def _reasons_for_anew(node: Node, observed: Observed, made_of: MadeOf, *, is_for
         return (Why(Reason.OUTPUT_UNREADABLE),)
     if observed.facts.get("fingerprint") != made_of.fingerprint:
         return (Why(Reason.OUTPUT_OF_ANOTHER_STATE),)
-    # An output that was renamed into place right before a crash holds more than the store knows of.
-    if node.schedule is not None and observed.facts.get("intervals") != spans_text(list(observed.completed)):
-        return (Why(Reason.OUTPUT_INCOMPLETE),)
+    if observed.is_altered:
+        return (Why(Reason.OUTPUT_ALTERED),)
     return ()
+
+
+def _reasons_for_ranges(node: Node, ranges: Ranges, window: Window) -> tuple[Why, ...]:
+    """Return why some ranges of a node are to be computed; empty if none is."""
+    if not ranges.batches and not ranges.lost:
+        return ()
+    detail = _ranges_for_people(ranges.batches or ranges.lost)
+    if window.restates:
+        return (Why(Reason.RESTATED, detail),)
+    if ranges.is_stale:
+        return (Why(Reason.PARENT_CHANGED, detail),)
+    # What falls under the lookback is lost, too, but there is something new beside it.
+    if ranges.lost and node.has_output and not node.lookback:
+        return (Why(Reason.OUTPUT_MISSING, detail),)
+    return (Why(Reason.INTERVAL_MISSING if node.schedule is not None else Reason.PARTITION_MISSING, detail),)
 
 
 def parts_then(newest: NodeState) -> dict[str, str]:
@@ -184,18 +264,11 @@ def parts_then(newest: NodeState) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in kept.items()}
 
 
-def _missing(node: Node, done: Collection[Interval], now: datetime) -> tuple[Interval, ...]:
-    if node.schedule is None or node.start is None:
-        return ()
-    end = node.end or now
-    if end <= node.start:
-        return ()
-    return tuple(union(missing_ticks(list(done), node.start, end, as_schedule(node.schedule, node.timezone))))
-
-
-def _spans_for_people(spans: Collection[Interval]) -> str:
-    first, *others = spans
+def _ranges_for_people(units: Collection[Unit]) -> str:
+    first, *others = units
     more = f" and {len(others)} more" if others else ""
+    if isinstance(first, str):
+        return f"{first}{more}"
     return f"{_instant(first.start)} to {_instant(first.end)}{more}"
 
 

@@ -28,8 +28,10 @@ class Reason(StrEnum):
     OUTPUT_MISSING = "output_missing"
     OUTPUT_UNREADABLE = "output_unreadable"
     OUTPUT_OF_ANOTHER_STATE = "output_of_another_state"
-    OUTPUT_INCOMPLETE = "output_incomplete"
+    OUTPUT_ALTERED = "output_altered"
+    RESTATED = "restated"
     INTERVAL_MISSING = "interval_missing"
+    PARTITION_MISSING = "partition_missing"
     DATA_UNREADABLE = "data_unreadable"
     CHANGED_MEANWHILE = "changed_meanwhile"
     UP_TO_DATE = "up_to_date"
@@ -46,7 +48,6 @@ _WORDS = {
     Reason.SQL_CHANGED: "SQL changed",
     Reason.OUTPUT_UNREADABLE: "output cannot be read",
     Reason.OUTPUT_OF_ANOTHER_STATE: "output is of another state",
-    Reason.OUTPUT_INCOMPLETE: "output does not hold what the store calls completed",
     Reason.DATA_UNREADABLE: "data file cannot be read",
 }
 

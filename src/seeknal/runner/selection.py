@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seeknal.errors import ConfigurationError
 from seeknal.pipeline.nodes import Node, Project
-from seeknal.runner.compute import output_path
+from seeknal.runner.outputs import list_parts, output_path, parts_folder
 from seeknal.state.contract import StateBackend
 
 
@@ -83,7 +83,9 @@ def check_parents(project: Project, backend: StateBackend | None, selected: Coll
 def _is_computed(node: Node, project_path: Path, backend: StateBackend | None) -> bool:
     if backend is None or backend.get_latest_node_state(node.node_id, "success") is None:
         return False
-    return node.kind == "command" or output_path(project_path, node.node_id).exists()
+    if node.is_ranged and node.has_output:
+        return bool(list_parts(parts_folder(project_path, node.node_id)))
+    return not node.has_output or output_path(project_path, node.node_id).exists()
 
 
 def _named(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:

@@ -1,0 +1,364 @@
+"""Which ranges of a node are done, which are to be done again, and which are left: pure functions.
+
+A range counts as done if the store says so, and if its part is there and was made of what the node and its inputs are
+now. The store says which run completed it; a part that another run has left is none, so neither a worker that was
+killed before it could complete its range nor one that woke up too late leaves rows that anybody reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from seeknal.model.intervals import Interval, covers, intersect, subtract, union
+from seeknal.model.pending import pending_intervals
+from seeknal.model.schedule import Schedule, as_schedule
+from seeknal.pipeline.nodes import Node
+from seeknal.runner.outputs import Part, Unit, part_file, unit_name
+from seeknal.state.file.layout import file_name
+
+UNIT_DIGITS = 16
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Which ranges a run is about.
+
+    Attributes:
+        start: Only ticks from here on.
+        end: Only ticks that end by then.
+        partitions: Only these.
+        restates: Whether what is completed in it is done again.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    partitions: tuple[str, ...] | None = None
+    restates: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self.start is None and self.end is None and self.partitions is None
+
+    @property
+    def once(self) -> Window:
+        """The same, of which nothing is done again."""
+        return msgspec.structs.replace(self, restates=False)
+
+
+EVERYTHING = Window()
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store and the files say about the ranges of a node.
+
+    Attributes:
+        spans: Parts of what is completed, each with the run that did.
+        keys: The completed partitions, each with the run that did.
+        parts: What is in its folder.
+        fingerprints: Of a command: the fingerprint under which each run did it; ``None`` where that is forgotten.
+        expected: The partitions it is to be computed for, in order.
+    """
+
+    spans: tuple[tuple[Interval, str], ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
+    parts: tuple[Part, ...] = ()
+    fingerprints: Mapping[str, str | None] = {}
+    expected: tuple[str, ...] = ()
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node holds for those that need it.
+
+    Attributes:
+        text: Changes whenever its rows may.
+        definition: Of a node that is computed range by range: changes when all of its ranges may.
+        parts: The parts that count, spans in their order.
+        covered: The spans that are done; ``None`` if it has no schedule.
+        within: The span beyond which it has no rows.
+    """
+
+    text: str
+    definition: str = ""
+    parts: tuple[Part, ...] = ()
+    covered: tuple[Interval, ...] | None = None
+    within: Interval | None = None
+
+
+class Ranges(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of a node.
+
+    Attributes:
+        live: The parts that count.
+        valid: The spans that are done.
+        keys: The partitions that are done.
+        lost: Units that the store calls completed and that are to be done again.
+        batches: Units to compute, in order; none reaches into another.
+        is_stale: Whether a part is there that was made of other parts of its inputs.
+    """
+
+    live: tuple[Part, ...] = ()
+    valid: tuple[Interval, ...] = ()
+    keys: frozenset[str] = frozenset()
+    lost: tuple[Unit, ...] = ()
+    batches: tuple[Unit, ...] = ()
+    is_stale: bool = False
+
+
+class Read:
+    """Which parts of a node's inputs are read for a range, as far as that can be told: those of the same range."""
+
+    def __init__(self, inputs: Iterable[Held]) -> None:
+        self._inputs = []
+        for held in inputs:
+            spans = [part for part in held.parts if part.span is not None and part.span.start < part.span.end]
+            ends = [part.span.end for part in spans if part.span is not None]
+            keyed: dict[str, list[Part]] = {}
+            for part in held.parts:
+                if part.span is None:
+                    keyed.setdefault(part.unit, []).append(part)
+            self._inputs.append((spans, ends, keyed))
+
+    def made(self, definition: str, unit: Unit) -> str:
+        """Return what a part is made of: the definition of its node, and the names of the parts that it reads."""
+        names = [part.file for spans, ends, keyed in self._inputs for part in _reached(spans, ends, keyed, unit)]
+        return hashlib.sha256(json.dumps([definition, *names]).encode()).hexdigest()[:UNIT_DIGITS]
+
+
+def _reached(
+    spans: Sequence[Part], ends: Sequence[datetime], keyed: Mapping[str, Sequence[Part]], unit: Unit
+) -> Iterator[Part]:
+    if isinstance(unit, str):
+        yield from spans
+        yield from keyed.get(unit_name(unit), ())
+        return
+    for part in spans[bisect_right(ends, unit.start) :]:
+        assert part.span is not None
+        if part.span.start >= unit.end:
+            break
+        yield part
+    for parts in keyed.values():
+        yield from parts
+
+
+def plan_ranges(
+    node: Node,
+    done: Done,
+    definition: str,
+    inputs: Sequence[Held],
+    *,
+    now: datetime,
+    newest: str | None = None,
+    window: Window = EVERYTHING,
+    is_forced: bool = False,
+    is_shared: bool = False,
+) -> Ranges:
+    """Return what is left of a node that is computed range by range.
+
+    Args:
+        node: The node.
+        done: What is known of it.
+        definition: What all of its ranges are made of.
+        inputs: What its inputs hold.
+        now: Until when ticks are due.
+        newest: The fingerprint of its newest success.
+        window: Which ranges this is about.
+        is_forced: Whether all of them are done again.
+        is_shared: Whether other processes do it, too: then a batch is one tick unless the node says otherwise, and no
+            tick is done again for its lookback.
+    """
+    read = Read(inputs)
+    if node.partitions is not None:
+        return _plan_keys(done, definition, read, newest, node, window, is_forced=is_forced)
+    live, is_stale = _live(done, definition, read)
+    completed = union(span for span, _ in done.spans)
+    if node.has_output:
+        valid = union(part.span for part in live if part.span is not None and part.span.start < part.span.end)
+    else:
+        valid = union(span for span, run in done.spans if _is_of(done.fingerprints.get(run), definition, newest))
+    assert node.start is not None
+    start = max(node.start, window.start) if window.start else node.start
+    ends = [at for at in (node.end, window.end) if at is not None]
+    end = min(ends) if ends else None
+    asked = [Interval(start, end or datetime.max.replace(tzinfo=now.tzinfo))] if end is None or start < end else []
+    again = asked if is_forced or window.restates else []
+    if again:
+        # What was computed together is done again together: its rows cannot be told apart.
+        touched = [part.span for part in live if part.span is not None and intersect([part.span], again)]
+        asked = union(asked, touched)
+        end = end and asked[-1].end
+        live = tuple(part for part in live if part.span not in touched)
+        kept = union(part.span for part in live if part.span is not None and part.span.start < part.span.end)
+        valid = kept if node.has_output else subtract(valid, again)
+    ticks: list[Interval] = []
+    if asked:
+        schedule = as_schedule(node.schedule, node.timezone)
+        ticks, since = _ticks(node, schedule, valid, now, asked[0], end, 0 if is_shared else node.lookback)
+        ready = [tick for tick in ticks if all(_is_ready(tick, held) for held in inputs)]
+        size = node.batch_size or (1 if is_shared else None)
+        batches = _cut(ready, size, since)
+    else:
+        batches = []
+    redone = intersect(completed, batches)
+    live = tuple(part for part in live if part.span is None or not intersect([part.span], redone))
+    lost = subtract(completed, valid)
+    if not window.is_open:
+        lost = intersect(lost, _widened(batches, lost))
+    return Ranges(
+        live=live,
+        valid=tuple(valid),
+        lost=tuple(union(lost, redone)),
+        batches=tuple(batches),
+        is_stale=is_stale,
+    )
+
+
+def _live(done: Done, definition: str, read: Read) -> tuple[tuple[Part, ...], bool]:
+    """Return the parts of time that count, and whether one was made of something else."""
+    owned = [part for part in owned_parts(done) if part.span is not None]
+    live = [part for part in owned if part.span is not None and part.made == read.made(definition, part.span)]
+    return tuple(live), len(live) < len(owned)
+
+
+def owned_parts(done: Done) -> tuple[Part, ...]:
+    """Return the parts that the run left which the store says completed them, whatever they were made of."""
+    spans: dict[str, list[Interval]] = {}
+    for span, run in done.spans:
+        spans.setdefault(file_name(run), []).append(span)
+    spans = {run: union(found) for run, found in spans.items()}
+    keys = {(unit_name(key), file_name(run)) for key, run in done.keys}
+    return tuple(part for part in done.parts if _is_owned(part, spans, keys))
+
+
+def _is_owned(part: Part, spans: Mapping[str, list[Interval]], keys: Collection[tuple[str, str]]) -> bool:
+    if part.span is None:
+        return (part.unit, part.run_id) in keys
+    return part.span.start == part.span.end or covers(spans.get(part.run_id, []), part.span)
+
+
+def _plan_keys(
+    done: Done, definition: str, read: Read, newest: str | None, node: Node, window: Window, *, is_forced: bool
+) -> Ranges:
+    owner = {key: file_name(run) for key, run in done.keys}
+    by_unit = {(part.unit, part.run_id): part for part in done.parts if part.span is None}
+    wanted = [key for key in done.expected if window.partitions is None or key in window.partitions]
+    again = set(wanted) if is_forced or window.restates else set()
+    live, valid, is_stale = [], set(), False
+    for key, run in done.keys:
+        part = by_unit.get((unit_name(key), owner[key]))
+        if node.has_output:
+            is_valid = part is not None and part.made == read.made(definition, key)
+            is_stale = is_stale or (part is not None and not is_valid)
+        else:
+            is_valid = _is_of(done.fingerprints.get(run), definition, newest)
+        if is_valid and key not in again:
+            valid.add(key)
+            live += [part] if part is not None else []
+    batches = [key for key in wanted if key not in valid]
+    lost = [key for key in batches if key in owner]
+    return Ranges(live=tuple(live), keys=frozenset(valid), lost=tuple(lost), batches=tuple(batches), is_stale=is_stale)
+
+
+def _is_of(fingerprint: str | None, definition: str, newest: str | None) -> bool:
+    """Return whether a run did it under this definition; one that is forgotten is taken for the newest."""
+    return (newest if fingerprint is None else fingerprint) == definition
+
+
+def _ticks(
+    node: Node,
+    schedule: Schedule,
+    valid: Collection[Interval],
+    now: datetime,
+    asked: Interval,
+    end: datetime | None,
+    lookback: int,
+) -> tuple[list[Interval], datetime | None]:
+    """Return the ticks to do, and from where on each is a batch of its own, since it will be done again alone."""
+    lateness = timedelta(seconds=node.lateness_seconds)
+    ticks = list(pending_intervals(valid, schedule, now=now, start=asked.start, end=end, lateness=lateness))
+    if not ticks or not lookback:
+        return ticks, None
+    all_of_them = pending_intervals(
+        valid, schedule, now=now, start=asked.start, end=end, lateness=lateness, lookback=lookback
+    )
+    ticks = list(all_of_them)
+    newest_first = pending_intervals(
+        [],
+        schedule,
+        now=now,
+        start=asked.start,
+        end=end,
+        lateness=lateness,
+        newest_first=True,
+        max_intervals=lookback,
+    )
+    return ticks, min(tick.start for tick in newest_first)
+
+
+def _is_ready(tick: Interval, held: Held) -> bool:
+    """Return whether a scheduled input has all rows of a tick that it is ever to have."""
+    if held.covered is None or held.within is None:
+        return True
+    return all(covers(held.covered, each) for each in intersect([tick], [held.within]))
+
+
+def _cut(ticks: Iterable[Interval], size: int | None, since: datetime | None) -> list[Interval]:
+    """Return ticks as batches: touching ones together, at most ``size`` of them, from ``since`` on each alone."""
+    found: list[Interval] = []
+    count = 0
+    for tick in ticks:
+        is_alone = since is not None and tick.start >= since
+        joins = found and found[-1].end == tick.start and not is_alone and (size is None or count < size)
+        if joins:
+            found[-1] = Interval(found[-1].start, tick.end)
+            count += 1
+        else:
+            found.append(tick)
+            count = 1
+    return found
+
+
+def _widened(batches: Collection[Interval], lost: Collection[Interval]) -> list[Interval]:
+    """Return the batches, with all of the lost spans that they reach into."""
+    return union(batches, (span for span in lost if intersect([span], batches)))
+
+
+def covered_within(node: Node, spans: Iterable[Interval]) -> tuple[tuple[Interval, ...], Interval | None]:
+    """Return what `Held` says of the time of a scheduled node."""
+    if node.schedule is None or node.start is None:
+        return (), None
+    end = node.end or datetime.max.replace(tzinfo=node.start.tzinfo)
+    within = Interval(node.start, end) if node.start < end else None
+    return tuple(union(spans)), within
+
+
+def held_parts(node: Node, definition: str, live: Sequence[Part], valid: Iterable[Interval]) -> Held:
+    """Return what a node holds whose parts these are."""
+    covered, within = covered_within(node, valid)
+    names = hashlib.sha256(json.dumps([part.file for part in live]).encode()).hexdigest()
+    return Held(
+        text=f"{definition} {names}",
+        definition=definition,
+        parts=tuple(live),
+        covered=covered if node.schedule is not None else None,
+        within=within,
+    )
+
+
+def foreseen(node: Node, definition: str, ranges: Ranges) -> Held:
+    """Return what a node will hold once its batches are computed, by other names than it can hold now."""
+    coming = [_coming(unit) for unit in ranges.batches]
+    live = sorted([*ranges.live, *coming], key=lambda part: part.file)
+    spans = [unit for unit in ranges.batches if isinstance(unit, Interval)]
+    return held_parts(node, definition, live, union(ranges.valid, spans))
+
+
+def _coming(unit: Unit) -> Part:
+    span = unit if isinstance(unit, Interval) else None
+    name = part_file(unit, "0" * UNIT_DIGITS, "coming", 0, 0)
+    return Part(file=name, unit=unit_name(unit), span=span, made="", run_id="", rows=0, size=0)
