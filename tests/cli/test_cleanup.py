@@ -14,6 +14,7 @@ from tests.cli.older import make_older, schemas
 
 from seeknal.cli.app import main
 from seeknal.errors import BackendUnavailableError
+from seeknal.runner.capture import log_file
 from seeknal.state import retention
 from seeknal.state.backend import open_state_backend
 from seeknal.state.file.backend import FileStateBackend
@@ -290,3 +291,90 @@ def test_pins_are_listed_and_taken_away(project, capsys) -> None:
 def test_it_tells_of_its_progress_in_lines(project, capsys) -> None:
     assert main(["state", "cleanup", "--days", "30"]) == 0
     assert "cleaning runs: 6 of 6" in capsys.readouterr().err
+
+
+# ---- logs ----
+
+
+@pytest.fixture
+def logs(project):
+    """Write a log for each of some runs, one of which the store does not know; return the folder of a run's."""
+
+    def folder(run_id):
+        return (project / log_file(run_id, "n")).parent
+
+    for run_id in ("old", "older", "best", "of nobody"):
+        folder(run_id).mkdir(parents=True)
+        (project / log_file(run_id, "n")).write_text("said")
+    return folder
+
+
+def test_the_logs_of_a_run_go_with_it_and_no_others(project, logs, capsys) -> None:
+    assert main(["state", "cleanup", "--days", "30", "--output", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert [project / each for each in json.loads(out)["logs"]] == [logs("old"), logs("older")]
+    assert "deleted the logs of 2 of them in target/logs\n" in err
+    assert sorted(path.name for path in logs("old").parent.iterdir()) == ["best", "of%20nobody"]
+
+
+def test_a_preview_says_which_logs_would_go_and_deletes_none(project, logs, capsys) -> None:
+    assert main(["state", "cleanup", "--days", "30", "--dry-run", "--output", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert [project / each for each in json.loads(out)["logs"]] == [logs("old"), logs("older")]
+    assert "would delete the logs of 2 of them" in err
+    assert logs("old").is_dir()
+
+
+def test_ids_that_look_like_paths_lead_nowhere_else(project, capsys) -> None:
+    outside = project / "target" / "precious"
+    outside.mkdir(parents=True)
+    (project / "target" / "logs").mkdir()
+    with open_state_backend() as store:
+        for run_id in ("../precious", "..", "."):
+            store.create_run(run_id)
+            store.update_run(run_id, status="failed", finished_at=LONG_AGO)
+    assert main(["state", "cleanup", "--days", "30", "--output", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"../precious", "..", "."} <= set(found["deleted"])
+    assert found["logs"] == []
+    assert outside.is_dir()
+    assert (project / "target" / "logs").is_dir()
+
+
+def test_a_link_in_the_place_of_logs_is_left_with_what_it_leads_to(project, logs, capsys) -> None:
+    elsewhere = project / "elsewhere"
+    logs("old").rename(elsewhere)
+    logs("old").symlink_to(elsewhere)
+    assert main(["state", "cleanup", "--days", "30"]) == 0
+    assert (elsewhere / "n.log").exists()
+    assert logs("old").is_symlink()
+    assert not logs("older").exists()
+
+
+def test_logs_that_cannot_be_deleted_are_told(project, logs, capsys, monkeypatch) -> None:
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("seeknal.cli.node_logs.shutil.rmtree", refuse)
+    assert main(["state", "cleanup", "--days", "30"]) == 1
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert error.startswith("error: the runs were deleted, but not the logs of 2 of them: ")
+    assert error.endswith("Permission denied")
+    assert hint == "hint: Delete them by hand: no run names them any more."
+    assert listed() == ["best", "kept", "begun", "new"]
+
+
+def test_a_cleanup_that_is_cut_short_deletes_the_logs_of_what_it_has_deleted(
+    project, logs, capsys, monkeypatch
+) -> None:
+    with open_state_backend() as store:
+        kind = type(store)
+
+    def cut_short(self, **rules):
+        self.delete_run("old")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kind, "cleanup", cut_short)
+    assert main(["state", "cleanup", "--days", "30"]) == 130
+    assert not logs("old").exists()
+    assert logs("older").is_dir()

@@ -45,11 +45,13 @@ def cleanup(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Delete old finished runs; never what is needed, nor completed intervals or partitions.
+    """Delete old finished runs and the logs of their nodes; never what is needed, nor completed work.
 
     Needed are pinned runs, those whose lock is held, and the newest success of each node. --days, --keep-last or both
     say which others go. On a terminal it shows what would go and asks; elsewhere it does not ask.
     """
+    # Imported here: most commands do without them.
+    from seeknal.cli.node_logs import log_folders, logs_of_deleted_runs
     from seeknal.state.settings import load_settings
 
     if days is None and keep_last is None:
@@ -75,6 +77,7 @@ def cleanup(
         if is_asked or dry_run:
             with progress(printer, "") as tell:
                 report = store.cleanup(**rules, dry_run=True, budget=budget if dry_run else None, on_progress=tell)
+            logs = list(log_folders(project_path, report.deleted).of_runs.values())
         if is_asked and report.deleted:
             with redirect_stdout(sys.stderr):
                 _show(Printer(quiet=quiet), report, every=every)
@@ -82,7 +85,11 @@ def cleanup(
                 printer.note("nothing was deleted")
                 return
         if not dry_run:
-            with _told_if_it_fails(), progress(printer, "") as tell:
+            with (
+                _told_if_it_fails(),
+                logs_of_deleted_runs(store, project_path) as folders,
+                progress(printer, "") as tell,
+            ):
                 if archive is None:
                     report = store.cleanup(**rules, budget=budget, on_progress=tell)
                 else:
@@ -93,18 +100,24 @@ def cleanup(
                     named = rules_of(store.clock.now(), **rules)
                     done = clean_into(record_store(store), archive, named, budget=budget, on_progress=tell)
                     report, exported = done.report, done.archive
+            logs = folders.gone
     if output is not Format.TABLE:
         fields = {name: getattr(report, name) for name in report.__struct_fields__}
-        printer.thing({"dry_run": dry_run, **fields, "archive": str(archive) if exported else None}, [])
+        archived = str(archive) if exported else None
+        printer.thing({"dry_run": dry_run, **fields, "archive": archived, "logs": list(map(str, logs))}, [])
     elif dry_run:
         _show(printer, report, every=every)
     else:
         _show_gone(printer, report, every=every)
     _sum_up(printer, report, "would delete" if dry_run else "deleted")
+    if logs:
+        printer.note(f"{'would delete' if dry_run else 'deleted'} the logs of {len(logs)} of them in {logs[0].parent}")
     if exported is not None:
         printer.note(f"archived {exported.counts.runs} runs in {archive}")
         if not report.is_complete:
             printer.note("name another file for --archive then: this one stands, and is never replaced")
+    if not dry_run:
+        folders.check()
 
 
 @contextmanager
