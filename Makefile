@@ -64,14 +64,14 @@ $(RUN_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt requirements-dev.txt
-	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[mysql,postgres,run,testing,turso,zstd]'
+	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[dask,mysql,postgres,run,testing,turso,zstd]'
 	@touch $@ $(RUN_STAMP)
 
 # The newest versions that fit pyproject.toml and requirements-dev.txt, from an empty environment.
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install -r requirements-dev.txt '.[mysql,postgres,run,testing,turso,zstd]'
+	build/constraints/bin/python -m pip --quiet install -r requirements-dev.txt '.[dask,mysql,postgres,run,testing,turso,zstd]'
 	@{ sed -n '/^#/p' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze | grep -v -i -e '^-e' -e '^#' -e '^seeknal'; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seeknal.cli.bounds import bounds
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.run_watch import watched
+from seeknal.cli.times import From, Timezone, To, as_length, as_zone
 from seeknal.cli.why import Plan, looked_at, need_runner, print_plan
+from seeknal.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from seeknal.pipeline.nodes import Project
+    from seeknal.runner.executors import Workers
+    from seeknal.runner.plan import Asked
+    from seeknal.state.contract import StateBackend
+
+RESUME_WAIT = "45s"
+"""What ``--resume`` waits by default: longer than the lease of a process that was killed lives on."""
+
+
+class Executors(StrEnum):
+    """Where nodes are computed."""
+
+    THREADS = "threads"
+    PROCESSES = "processes"
+    DASK = "dask"
 
 
 def run(
@@ -23,13 +46,41 @@ def run(
     ] = None,
     tags: Annotated[list[str] | None, typer.Option("--tags", help="Only nodes that have one of these tags.")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Not these; as --nodes.")] = None,
+    start: From = None,
+    end: To = None,
+    timezone: Timezone = None,
+    partition: Annotated[
+        list[str] | None, typer.Option("--partition", metavar="KEY", help="Only this partition; may be repeated.")
+    ] = None,
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Do again what is completed, from --start to --end or of --partition.")
+    ] = False,
+    backfill: Annotated[
+        bool, typer.Option("--backfill", help="Share what is missing with other processes that do the same.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what the last run was asked for, if it did not succeed.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "--show-plan", help="Print what would run, and why; run nothing.")
     ] = False,
-    parallel: Annotated[int, typer.Option("--parallel", min=1, metavar="N", help="Nodes that run at once.")] = 1,
+    parallel: Annotated[
+        int, typer.Option("--parallel", min=1, metavar="N", help="Nodes and ranges that run at once.")
+    ] = 1,
+    executor: Annotated[
+        Executors, typer.Option("--executor", help="Where nodes run.", show_choices=True)
+    ] = Executors.THREADS,
+    dask_address: Annotated[
+        str | None,
+        typer.Option("--dask-address", metavar="URL", help="The Dask scheduler, like tcp://10.0.0.7:8786."),
+    ] = None,
     continue_on_error: Annotated[
         bool, typer.Option("--continue-on-error", help="After a failure, run what does not need the node that failed.")
     ] = False,
+    wait: Annotated[
+        str | None,
+        typer.Option("--wait", metavar="TIME", help="How long to wait for another run of the project, like 10m."),
+    ] = None,
     project_path: ProjectPath = Path(),
     backend: Backend = None,
     database_url: DatabaseUrl = None,
@@ -41,32 +92,83 @@ def run(
     # Imported here: most commands do without what the runner brings.
     need_runner("`seeknal run`")
     from seeknal.pipeline.load import load_project
-    from seeknal.runner.execute import run_project
+    from seeknal.runner.execute import check_asked, run_project
     from seeknal.runner.plan import Asked
+    from seeknal.runner.ranges import Window
     from seeknal.runner.selection import select
 
     printer = Printer(output, quiet=quiet)
+    if dask_address is not None and executor is not Executors.DASK:
+        raise ConfigurationError("--dask-address is given without --executor dask", hint="Add --executor dask.")
+    if restate and start is None and end is None and not partition:
+        raise ConfigurationError(
+            "--restate needs to know what", hint="Add --start and --end, or --partition; --full does all again."
+        )
+    low, high = bounds(start, end, as_zone(timezone))
+    keys = tuple(partition) if partition else None
+    wait_ms = int(as_length(wait or (RESUME_WAIT if resume else "0s"), "--wait").total_seconds() * 1000)
+
+    def asked_of(project: Project) -> Asked:
+        asked = Asked(
+            full=full,
+            selected=select(project.nodes, nodes or (), tags or (), exclude or ()),
+            window=Window(start=low, end=high, partitions=keys, restates=restate),
+            is_shared=backfill,
+        )
+        check_asked(asked)
+        return asked
+
     if dry_run:
         with looked_at(project_path, backend, database_url) as seen:
             project = load_project(project_path)
-            selected = select(project.nodes, nodes or (), tags or (), exclude or ())
-            plan = Plan(project, seen, Asked(full=full, selected=selected))
+            asked = asked_of(project)
+            plan = Plan(project, seen, _resumed(project, seen, asked) if resume else asked)
         print_plan(plan, printer)
         return
     with opened(project_path, backend, database_url) as store:
         project = load_project(project_path)
-        selected = select(project.nodes, nodes or (), tags or (), exclude or ())
-        chosen = {
-            node_id: node.inputs for node_id, node in project.nodes.items() if selected is None or node_id in selected
-        }
-        with watched(store, chosen, printer, parallel=parallel) as followed:
+        asked = asked_of(project)
+        likely = _resumed(project, store, asked) if resume else asked
+        chosen = {node_id: node.inputs for node_id, node in project.nodes.items() if likely.takes(node_id)}
+        with (
+            _workers(executor, dask_address, parallel) as workers,
+            watched(store, chosen, printer, parallel=parallel) as followed,
+        ):
             report = run_project(
                 project,
                 store,
                 full=full,
-                selected=selected,
+                selected=asked.selected,
+                window=asked.window,
+                backfill=backfill,
+                resume=resume,
                 parallel=parallel,
                 continue_on_error=continue_on_error,
+                executor=workers,
+                wait_ms=wait_ms,
                 on_event=followed.tell,
+                on_run=followed.begin,
             )
-            followed.begin(report.run_id)
+            if resume:
+                printer.note(f"went on with {report.resumes}" if report.resumes else "there was nothing to resume")
+
+
+def _resumed(project: Project, store: StateBackend | None, asked: Asked) -> Asked:
+    """Return what a run that resumes would be asked for."""
+    from seeknal.runner.resume import find_unfinished
+
+    unfinished = find_unfinished(project, store) if store is not None else None
+    return unfinished.asked if unfinished is not None else asked
+
+
+@contextmanager
+def _workers(executor: Executors, dask_address: str | None, parallel: int) -> Iterator[Workers]:
+    from seeknal.runner.executors import InProcesses, InThreads
+
+    if executor is Executors.DASK:
+        from seeknal.runner.cluster import dask_workers
+
+        with dask_workers(dask_address, parallel) as workers:
+            yield workers
+    else:
+        yield InProcesses() if executor is Executors.PROCESSES else InThreads()

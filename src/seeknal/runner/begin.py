@@ -109,7 +109,7 @@ def task_of(project: Project, run_id: str, beginning: Beginning, files: dict[str
         facts["range"] = told(unit)
     return Task(
         node=work.node,
-        project_path=project.path,
+        project_path=project.path.absolute(),  # a worker may stand elsewhere
         run_id=run_id,
         facts=facts,
         inputs=files,

@@ -246,7 +246,7 @@ def _reasons_for_ranges(node: Node, ranges: Ranges, window: Window) -> tuple[Why
     if not ranges.batches and not ranges.lost:
         return ()
     detail = _ranges_for_people(ranges.batches or ranges.lost)
-    if window.restates:
+    if window.restates_ticks if node.schedule is not None else window.restates_keys:
         return (Why(Reason.RESTATED, detail),)
     if ranges.is_stale:
         return (Why(Reason.PARENT_CHANGED, detail),)

@@ -32,7 +32,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         start: Only ticks from here on.
         end: Only ticks that end by then.
         partitions: Only these.
-        restates: Whether what is completed in it is done again.
+        restates: Whether what is completed in it is done again: ticks if it has a bound, partitions if it names them.
     """
 
     start: datetime | None = None
@@ -44,6 +44,16 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     def is_open(self) -> bool:
         """Whether it leaves nothing out."""
         return self.start is None and self.end is None and self.partitions is None
+
+    @property
+    def restates_ticks(self) -> bool:
+        """Whether ticks are done again."""
+        return self.restates and (self.start is not None or self.end is not None)
+
+    @property
+    def restates_keys(self) -> bool:
+        """Whether partitions are done again."""
+        return self.restates and self.partitions is not None
 
     @property
     def once(self) -> Window:
@@ -186,7 +196,7 @@ def plan_ranges(
     ends = [at for at in (node.end, window.end) if at is not None]
     end = min(ends) if ends else None
     asked = [Interval(start, end or datetime.max.replace(tzinfo=now.tzinfo))] if end is None or start < end else []
-    again = asked if is_forced or window.restates else []
+    again = asked if is_forced or window.restates_ticks else []
     if again:
         # What was computed together is done again together: its rows cannot be told apart.
         touched = [part.span for part in live if part.span is not None and intersect([part.span], again)]
@@ -247,7 +257,7 @@ def _plan_keys(
     owner = {key: file_name(run) for key, run in done.keys}
     by_unit = {(part.unit, part.run_id): part for part in done.parts if part.span is None}
     wanted = [key for key in done.expected if window.partitions is None or key in window.partitions]
-    again = set(wanted) if is_forced or window.restates else set()
+    again = set(wanted) if is_forced or window.restates_keys else set()
     live, valid, is_stale = [], set(), False
     for key, run in done.keys:
         part = by_unit.get((unit_name(key), owner[key]))
