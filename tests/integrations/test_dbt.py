@@ -252,6 +252,12 @@ def test_batches_that_were_written_without_their_rows_are_no_longer_completed(ba
     assert backend.get_node_state("dbt_a1", DAILY).fingerprint is None
 
 
+def test_batches_without_their_rows_that_were_never_completed_are_not_told_of(backend, tmp_path):
+    done(backend, 3, 5)
+    report = import_dbt(backend, write_dbt(tmp_path, daily([("2024-01-01", "2024-01-02")]), args={"empty": True}))
+    assert (report.restated, backend.list_changes(action="restate")) == ([], [])
+
+
 def test_a_full_refresh_without_rows_forgets_everything(backend, tmp_path):
     done(backend, 1, 5)
     told = {"empty": True, "full_refresh": True}
