@@ -11,7 +11,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -23,6 +23,7 @@ from seeknal.runner.outputs import Part, Unit, part_file, unit_name
 from seeknal.state.file.layout import file_name
 
 UNIT_DIGITS = 16
+LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,27 +196,29 @@ def plan_ranges(
     start = max(node.start, window.start) if window.start else node.start
     ends = [at for at in (node.end, window.end) if at is not None]
     end = min(ends) if ends else None
-    asked = [Interval(start, end or datetime.max.replace(tzinfo=now.tzinfo))] if end is None or start < end else []
+    asked = [Interval(start, end or LAST)] if end is None or start < end else []
     again = asked if is_forced or window.restates_ticks else []
-    if again:
+    if again or not window.is_open:
         # What was computed together is done again together: its rows cannot be told apart.
-        touched = [part.span for part in live if part.span is not None and intersect([part.span], again)]
-        asked = union(asked, touched)
-        end = end and asked[-1].end
+        counted = set() if again else {part.file for part in live}
+        touched = {part.span for part in owned_parts(done) if part.span is not None and part.file not in counted}
+        touched = {span for span in touched if meets(asked, span)}
+        asked = intersect(union(asked, touched), [Interval(node.start, node.end or LAST)])
+        end = end and asked[-1].end if asked else end
+    if again:
         live = tuple(part for part in live if part.span not in touched)
         kept = union(part.span for part in live if part.span is not None and part.span.start < part.span.end)
         valid = kept if node.has_output else subtract(valid, again)
-    ticks: list[Interval] = []
+    batches = []
     if asked:
         schedule = as_schedule(node.schedule, node.timezone)
-        ticks, since = _ticks(node, schedule, valid, now, asked[0], end, 0 if is_shared else node.lookback)
+        whole = Interval(asked[0].start, asked[-1].end)
+        ticks, since = _ticks(node, schedule, valid, now, whole, end, 0 if is_shared else node.lookback)
         ready = [tick for tick in ticks if all(_is_ready(tick, held) for held in inputs)]
         size = node.batch_size or (1 if is_shared else None)
         batches = _cut(ready, size, since)
-    else:
-        batches = []
     redone = intersect(completed, batches)
-    live = tuple(part for part in live if part.span is None or not intersect([part.span], redone))
+    live = tuple(part for part in live if part.span is None or not meets(redone, part.span))
     lost = subtract(completed, valid)
     if not window.is_open:
         lost = intersect(lost, _widened(batches, lost))
@@ -333,16 +336,22 @@ def _cut(ticks: Iterable[Interval], size: int | None, since: datetime | None) ->
     return found
 
 
-def _widened(batches: Collection[Interval], lost: Collection[Interval]) -> list[Interval]:
+def _widened(batches: Sequence[Interval], lost: Sequence[Interval]) -> list[Interval]:
     """Return the batches, with all of the lost spans that they reach into."""
-    return union(batches, (span for span in lost if intersect([span], batches)))
+    return union(batches, (span for span in lost if meets(batches, span)))
+
+
+def meets(spans: Sequence[Interval], wanted: Interval) -> bool:
+    """Return whether one of some spans, which are sorted and do not overlap, has an instant of another one."""
+    place = bisect_right(spans, wanted.start, key=lambda span: span.end)
+    return place < len(spans) and spans[place].start < wanted.end
 
 
 def covered_within(node: Node, spans: Iterable[Interval]) -> tuple[tuple[Interval, ...], Interval | None]:
     """Return what `Held` says of the time of a scheduled node."""
     if node.schedule is None or node.start is None:
         return (), None
-    end = node.end or datetime.max.replace(tzinfo=node.start.tzinfo)
+    end = node.end or LAST
     within = Interval(node.start, end) if node.start < end else None
     return tuple(union(spans)), within
 
