@@ -47,3 +47,13 @@ def test_sensors_end_the_runs(example):
     done = example.run("-c", program, **variables(example))
     assert done.returncode == 0, done.stdout
     assert [status for status, _ in example.runs()] == ["success", "failed", "failed"]
+
+
+@pytest.mark.timeout(300)
+def test_steps_in_processes_of_their_own_record_into_one_run_that_waits_for_its_sensor(example):
+    tags = '{"dagster/partition": "2024-01-09"}'
+    job = ("-m", "dagster", "job", "execute", "-f", example.source / "nightly.py", "-j", "nightly", "--tags", tags)
+    done = example.run(*job, **variables(example))
+    assert done.returncode == 0, done.stdout
+    assert "Multiprocess executor" in done.stdout
+    assert example.runs() == [("running", {"orders": "success", "totals": "success"})]
