@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
-from seeknal.errors import SeeknalError, StateBackendError
+from seeknal.errors import BackendUnavailableError, NotFoundError, SeeknalError, StateBackendError
 
 if TYPE_CHECKING:
+    from seeknal.model.records import NodeState
     from seeknal.state.contract import StateBackend
 
 
@@ -62,6 +63,37 @@ def log_folders(project_path: Path, run_ids: Collection[str]) -> LogFolders:
 
     folders = ((run_id, (project_path / log_file(run_id, "node")).parent) for run_id in run_ids)
     return LogFolders({run_id: path for run_id, path in folders if path.is_dir() and not path.is_symlink()})
+
+
+@contextmanager
+def opened_log(project_path: Path, state: NodeState) -> Iterator[tuple[str, TextIO]]:
+    """Yield the name of the log of a node in a run, relative to the project, and its text; closed when the block ends.
+
+    The ids alone lead to it, whatever the metadata of the state name, so it is never another file of this machine.
+
+    Raises:
+        NotFoundError: It has none, or none that is here.
+        BackendUnavailableError: It cannot be read.
+    """
+    # Imported here: most commands do without the runner.
+    from seeknal.runner.capture import LOG_KEY, log_file
+
+    name = log_file(state.run_id, state.node_id)
+    try:
+        file = (project_path / name).open(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        if LOG_KEY not in state.metadata:
+            raise NotFoundError(
+                f"{state.node_id} has no log in run {state.run_id}",
+                hint="Commands and Python nodes that were run have one.",
+            ) from None
+        raise NotFoundError(
+            f"the log {name} is not in the project", hint="It is on the machine of the run, or was deleted."
+        ) from None
+    except OSError as error:
+        raise BackendUnavailableError(f"cannot read {name}: {error.strerror}", hint="Check the file.") from error
+    with file:
+        yield name, file
 
 
 @contextmanager

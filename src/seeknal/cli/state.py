@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
-from seeknal.errors import NodeNotFoundError, RunNotFoundError
+from seeknal.errors import ConfigurationError, NodeNotFoundError, RunNotFoundError
+
+if TYPE_CHECKING:
+    from seeknal.model.records import NodeState
 
 RUN_COLUMNS = ("run_id", "status", "started_at", "finished_at")
 NODE_COLUMNS = ("node_id", "status", "duration_ms", "row_count", "finished_at")
@@ -36,6 +39,7 @@ def list_runs(
 def show(
     run: Annotated[str | None, typer.Argument(help="The run; the latest when left out.")] = None,
     node: Annotated[str | None, typer.Argument(help="A node of it.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Print what the node said, instead of its state.")] = False,
     project_path: ProjectPath = Path(),
     backend: Backend = None,
     database_url: DatabaseUrl = None,
@@ -45,6 +49,10 @@ def show(
 ) -> None:
     """Show a run and its nodes, or one node of it."""
     printer = Printer(output, quiet=quiet)
+    if log and node is None:
+        raise ConfigurationError(
+            "--log is about a node", hint="Name a run and a node of it: `seeknal state show RUN NODE --log`."
+        )
     with opened(project_path, backend, database_url) as store:
         run_id = run if run is not None else next(iter(store.list_runs(newest_first=True, limit=1)), None)
         found = store.get_run(run_id) if run_id is not None else None
@@ -63,7 +71,10 @@ def show(
                     run_id=run_id,
                     node_id=node,
                 )
-            printer.thing(state, _fields(state))
+            if log:
+                _print_log(state, project_path, printer)
+            else:
+                printer.thing(state, _fields(state))
             return
         nodes = store.get_all_node_states(run_id)
     if output is not Format.TABLE:
@@ -78,6 +89,18 @@ def show(
     for state in failed:
         first, *_ = (state.error_message or "").strip().splitlines() or [""]
         sys.stdout.write(f"\n{state.node_id} failed: {shown(first)}\n")
+
+
+def _print_log(state: NodeState, project_path: Path, printer: Printer) -> None:
+    from seeknal.cli.node_logs import opened_log
+
+    with opened_log(project_path, state) as (name, file):
+        if printer.style is Format.TABLE:
+            for line in file:
+                sys.stdout.write(f"{shown(line.rstrip().expandtabs())}\n")
+        else:
+            record = {"run_id": state.run_id, "node_id": state.node_id, "log": name, "text": file.read()}
+            printer.thing(record, [])
 
 
 def _fields(record: Any) -> list[tuple[str, Any]]:
