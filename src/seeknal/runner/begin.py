@@ -116,4 +116,5 @@ def task_of(project: Project, run_id: str, beginning: Beginning, files: dict[str
         unit=unit,
         log=work.log,
         attempt=beginning.number,
+        with_hash=project.hashes_outputs and unit is None,
     )

@@ -24,7 +24,7 @@ from seeknal.pipeline.nodes import PYTHON, Node, literal, quoted, resolved_sql
 from seeknal.pipeline.python_nodes import load_module
 from seeknal.runner.capture import captured, tail
 from seeknal.runner.control import Control
-from seeknal.runner.outputs import Unit
+from seeknal.runner.outputs import Unit, file_hash
 from seeknal.state.file.layout import file_name
 
 _BOUND = re.compile(r"\{\{\s*(start|end)\s*\}\}")
@@ -46,6 +46,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         log: The file for what it says, relative to the project, as `seeknal.runner.capture.log_file` names it; empty
             for a node that says nothing.
         attempt: Counted from 1 within the run.
+        with_hash: Whether the hash of the output is asked for.
     """
 
     node: Node
@@ -56,6 +57,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     unit: Unit | None = None
     log: str = ""
     attempt: int = 1
+    with_hash: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -66,11 +68,13 @@ class Outcome(msgspec.Struct, frozen=True):
             columns of.
         rows: How many rows; ``None`` for a command.
         size: Of the file, in bytes.
+        sha256: Its hash, if that was asked for.
     """
 
     beside: str = ""
     rows: int | None = None
     size: int = 0
+    sha256: str = ""
 
 
 class NodeContext:
@@ -145,7 +149,8 @@ def compute(task: Task, control: Control | None = None) -> Outcome:
                 return Outcome(rows=0)
             rows = _written(context.duckdb, task, beside)
         control.check()
-        return Outcome(str(beside.relative_to(task.project_path)), rows, beside.stat().st_size)
+        sha256 = file_hash(beside) if task.with_hash else ""
+        return Outcome(str(beside.relative_to(task.project_path)), rows, beside.stat().st_size, sha256)
     except BaseException as error:
         beside.unlink(missing_ok=True)
         if isinstance(error, duckdb.Error):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from seeknal.errors import ConfigurationError
+from seeknal.errors import CapabilityError, ConfigurationError
 from seeknal.pipeline.nodes import Project
 from seeknal.runner.attempt import NodeEvent
 from seeknal.runner.executing import Execution
@@ -21,6 +21,7 @@ from seeknal.runner.resume import RESUMES_KEY, config_of, find_unfinished
 from seeknal.runner.selection import check_parents
 from seeknal.runner.stages import stages_of
 from seeknal.runner.stopping import told_of_signals
+from seeknal.state.capabilities import Capability
 from seeknal.state.contract import StateBackend
 from seeknal.tracking import RunRecorder, recover_dead_runs, track_run
 
@@ -115,6 +116,7 @@ def run_project(
         is_shared=backfill,
     )
     check_asked(asked)
+    check_capabilities(project, backend)
     with ExitStack() as turn:
         if resume or not backfill:
             turn.enter_context(_turn(project, backend, wait_ms))
@@ -156,6 +158,21 @@ def check_asked(asked: Asked) -> None:
         raise ConfigurationError(
             "a backfill that is shared cannot do again what is done: each process would, for itself",
             hint="Take it back first with `seeknal intervals restate`, then run the backfill.",
+        )
+
+
+def check_capabilities(project: Project, backend: StateBackend) -> None:
+    """Raise if a store cannot keep what the nodes of a project need.
+
+    Raises:
+        CapabilityError: It keeps no claims or no provenance, which nodes with a schedule or partitions need.
+    """
+    ranged = next((node_id for node_id, node in project.nodes.items() if node.is_ranged), None)
+    missing = [each for each in (Capability.CLAIMS, Capability.PROVENANCE) if each not in backend.capabilities]
+    if ranged is not None and missing:
+        raise CapabilityError(
+            f"{ranged} is computed range by range, for which a {type(backend).__name__} lacks {', '.join(missing)}",
+            hint="Use a backend that declares it; file and database do.",
         )
 
 
@@ -203,7 +220,6 @@ class Stages:
             parallel=self._parallel,
             continue_on_error=self._continues,
             workers=self._workers,
-            with_hash=self._project.hashes_outputs,
             on_event=self._on_event,
             statuses=self._statuses,
         )

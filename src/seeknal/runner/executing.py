@@ -26,6 +26,7 @@ from seeknal.runner.ready import ReadyQueue
 from seeknal.runner.reasons import Reason, Why
 from seeknal.runner.retries import retry_delay
 from seeknal.runner.stopping import GRACE_SECONDS
+from seeknal.runner.sweeping import sweep
 from seeknal.runner.work import RangedWork, Work, told
 from seeknal.tracking import RunRecorder
 
@@ -45,7 +46,6 @@ class Execution:
         parallel: How many nodes or ranges are computed at once.
         continue_on_error: Whether what does not need a failed node is begun after it.
         workers: What computes.
-        with_hash: Whether the hash of each output is kept.
         on_event: Is told what becomes of nodes.
         statuses: What has become of nodes before; it is added to.
     """
@@ -59,7 +59,6 @@ class Execution:
         parallel: int,
         continue_on_error: bool,
         workers: Workers,
-        with_hash: bool,
         on_event: Callable[[NodeEvent], None],
         statuses: dict[str, str],
     ) -> None:
@@ -71,7 +70,6 @@ class Execution:
         self._asked = asked
         self._continues = continue_on_error
         self._workers = workers
-        self._with_hash = with_hash
         self._on_event = on_event
         self._statuses = statuses
         self._holds: dict[str, Held] = {}
@@ -141,6 +139,8 @@ class Execution:
         self._holds[node.node_id] = planned.leaves
         if planned.made_of is not None and planned.action == CACHED:
             if self._run.skip_if_current(node.node_id, planned.made_of.fingerprint):
+                if len(planned.ranges.live) < len(observed.done.parts):  # a run was killed before it could
+                    sweep(self._run, node, self._project.path, planned.ranges.live)
                 self._over(NodeEvent(node.node_id, "cached", planned.why))
                 return
             observed, planned = self._plan(node, self._asked)
@@ -259,7 +259,7 @@ class Execution:
 
     def _complete_node(self, work: Work, outcome: Outcome) -> None:
         if work.node.has_output:
-            facts = publish_output(self._project.path, work.node.node_id, outcome, with_hash=self._with_hash)
+            facts = publish_output(self._project.path, work.node.node_id, outcome)
             work.recorder.metadata[OUTPUT_KEY] = facts
         work.recorder.row_count = outcome.rows
         with work.block:
@@ -324,8 +324,7 @@ class Execution:
         full = [part for part in live if part.rows or part.span is None or part.span.start < part.span.end]
         live = tuple(full) or live
         self._holds[work.node.node_id] = held_parts(work.node, work.definition, live, planned.ranges.valid)
-        if not self._asked.is_shared:
-            work.sweep(self._project.path, {part.file for part in live})
+        sweep(self._run, work.node, self._project.path, live)
         work.recorder.row_count = sum(part.rows for part in live) if work.node.has_output else None
         with work.block:
             pass

@@ -28,6 +28,9 @@ OUTPUT_KEY = "output"
 MOST_NAME_CHARS = 120
 """Under the 255 bytes that file systems allow, with room for suffixes."""
 
+MOST_KEY_CHARS = 110
+"""Of a partition in the name of a file, which has its size, its run and more behind it."""
+
 Unit = Interval | str
 """What a node is computed for at once: a span of time, or the key of a partition."""
 
@@ -73,7 +76,9 @@ def parts_folder(project_path: Path, node_id: str) -> Path:
 def unit_name(unit: Unit) -> str:
     """Return the name of a range, which is another one for every other range and never a path."""
     if isinstance(unit, str):
-        return f"={file_name(unit)}"
+        name = file_name(unit)
+        is_long = len(name) > MOST_KEY_CHARS
+        return f"={name[:40]}~{hashlib.sha256(unit.encode()).hexdigest()}" if is_long else f"={name}"
     return f"{_instant(unit.start)}-{_instant(unit.end)}"
 
 
@@ -126,11 +131,11 @@ def output_facts(path: Path) -> dict[str, str]:
         return {}
 
 
-def file_facts(path: Path, *, with_hash: bool) -> dict[str, Any]:
-    """Return what a file is like, for the metadata of a node state; ``with_hash`` reads all of it."""
+def file_facts(path: Path, sha256: str = "") -> dict[str, Any]:
+    """Return what a file is like, for the metadata of a node state; with its hash, if that is known."""
     stat = path.stat()
     found: dict[str, Any] = {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
-    return found | ({"sha256": _file_hash(path)} if with_hash else {})
+    return found | ({"sha256": sha256} if sha256 else {})
 
 
 def is_as_recorded(path: Path, newest: NodeState | None) -> bool | None:
@@ -142,15 +147,16 @@ def is_as_recorded(path: Path, newest: NodeState | None) -> bool | None:
     if not isinstance(kept, dict):
         return None
     try:
-        now = file_facts(path, with_hash=False)
+        now = file_facts(path)
         if now["bytes"] != kept.get("bytes"):
             return False
-        return now["modified_ns"] == kept.get("modified_ns") or kept.get("sha256") == _file_hash(path)
+        return now["modified_ns"] == kept.get("modified_ns") or kept.get("sha256") == file_hash(path)
     except OSError:
         return False
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -14,7 +14,7 @@ from seeknal.runner.outputs import Part, Unit, as_part, file_facts, output_path,
 from seeknal.runner.ranges import Held
 
 
-def publish_output(project_path: Path, node_id: str, outcome: Outcome, *, with_hash: bool) -> dict[str, Any]:
+def publish_output(project_path: Path, node_id: str, outcome: Outcome) -> dict[str, Any]:
     """Replace the output of a node, and return what its file is like.
 
     Raises:
@@ -22,7 +22,7 @@ def publish_output(project_path: Path, node_id: str, outcome: Outcome, *, with_h
     """
     target = output_path(project_path, node_id)
     _rename(project_path, outcome, target)
-    return file_facts(target, with_hash=with_hash)
+    return file_facts(target, outcome.sha256)
 
 
 def publish_part(project_path: Path, node_id: str, unit: Unit, made: str, run_id: str, outcome: Outcome) -> Part:
