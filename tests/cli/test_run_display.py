@@ -310,14 +310,15 @@ def test_batches_attempts_and_stopping_are_told_beside_the_bar(drawn):
         9,
         TimeLeft({}, {}, 1),
         NodeEvent("transform.daily", "running", attempt=1, done=0, total=4),
-        NodeEvent("transform.daily", "running", attempt=1, done=3, total=4),
+        NodeEvent("transform.daily", "retrying", "one of them", attempt=1, done=0, total=4),
+        NodeEvent("transform.daily", "running", attempt=2, done=3, total=4),
         NodeEvent("command.fetch", "running", attempt=2, usual_ms=120_000),
         NodeEvent("command.fetch", "stopping", "SIGINT"),
     )
-    assert lines[0] == "stopping command.fetch: SIGINT"
-    assert re.fullmatch(r"transform\.daily  ━{15}╺━{4}  3 of 4, 4 min 00 s", lines[1])
-    assert re.fullmatch(r"command\.fetch    ━{20}  attempt 2, stopping, 2 min 00 s", lines[2])
-    assert lines[3] == "0 of 9 done; 4 min 00 s"
+    assert lines[:2] == ["retrying transform.daily: one of them", "stopping command.fetch: SIGINT"]
+    assert re.fullmatch(r"transform\.daily  ━{15}╺━{4}  3 of 4, 5 min 00 s", lines[2])
+    assert re.fullmatch(r"command\.fetch    ━{20}  attempt 2, stopping, 2 min 00 s", lines[3])
+    assert lines[4] == "0 of 9 done; 5 min 00 s"
 
 
 @pytest.mark.parametrize(
@@ -337,6 +338,12 @@ def test_time_that_is_not_wholly_known_is_the_least_that_it_can_be(drawn):
     left = TimeLeft({"a": (), "b": ("a",), "c": ()}, {"b": 600_000}, 1)
     lines = drawn(3, left, NodeEvent("a", "running", attempt=1, usual_ms=180_000))
     assert lines[-1] == "0 of 3 done; 1 min 00 s, at least 12 min 00 s left"
+
+
+def test_batches_that_are_left_take_as_long_as_those_that_are_done(drawn):
+    first = NodeEvent("a", "running", attempt=1, done=0, total=4, usual_ms=1000)
+    lines = drawn(1, TimeLeft({"a": ()}, {}, 1), first, NodeEvent("a", "running", attempt=1, done=1, total=4))
+    assert lines[-1] == "0 of 1 done; 2 min 00 s, about 6 min 00 s left"
 
 
 def test_what_is_logged_while_it_is_open_goes_above_and_handlers_get_their_stream_back(monkeypatch):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from seeknal.cli.run_events import JsonEvents, lines_of
+from seeknal.cli.output import Format, Printer
+from seeknal.cli.run_events import JsonEvents, Lines, lines_of
 from seeknal.cli.run_watch import Followed
 from seeknal.runner.attempt import NodeEvent
 from seeknal.state.backend import open_state_backend
@@ -244,7 +245,7 @@ def test_a_run_that_is_stopped_says_so_in_two_lines_and_ends_as_what_it_is(proje
         assert (ended["status"], ended["nodes"]["command.a"]["error_message"]) == ("cancelled", "cancelled")
 
 
-# ---- which run it is, and how long its attempts took ----
+# ---- how long attempts took ----
 
 
 class Told:
@@ -258,52 +259,65 @@ class Told:
         self.heard.append((event.status, event.attempt, duration_ms))
 
 
-def test_each_attempt_is_measured_from_its_beginning_and_batches_begin_none(project):
-    from seeknal.tracking import track_run
+def heard(*events):
+    """Return what is told of events that come a second after one another."""
+    told, seconds = Told(), iter(range(1000))
+    followed = Followed([told], lambda: next(seconds))
+    followed.begin("mine")
+    for event in events:
+        followed.tell(event)
+        next(seconds)
+    assert told.heard[0] == "mine"
+    return told.heard[1:]
 
-    told, seconds = Told(), iter([0.0, 2.0, 5.0, 9.0])
-    with open_state_backend() as store:
-        followed = Followed(store, [told], lambda: next(seconds))
-        followed.begin()  # there is none yet
-        with track_run(store, "mine"):
-            followed.tell(NodeEvent("n", "running", attempt=1))
-            followed.tell(NodeEvent("n", "running", attempt=1, done=1, total=2))
-            followed.tell(NodeEvent("n", "retrying", attempt=1))
-            followed.tell(NodeEvent("n", "running", attempt=2))
-            followed.tell(NodeEvent("n", "success", attempt=2))
-            followed.tell(NodeEvent("m", "cached"))
-    assert told.heard == [
-        "mine",
+
+def test_each_attempt_is_measured_from_its_own_beginning():
+    assert heard(
+        NodeEvent("n", "running", attempt=1),
+        NodeEvent("n", "stopping", attempt=1),
+        NodeEvent("n", "retrying", attempt=1),
+        NodeEvent("n", "running", attempt=2),
+        NodeEvent("n", "success", attempt=2),
+        NodeEvent("m", "cached"),
+        NodeEvent("m", "failed", "not tried again"),
+    ) == [
         ("running", 1, None),
-        ("running", 1, None),
-        ("retrying", 1, 2000),
+        ("stopping", 1, None),
+        ("retrying", 1, 3000),
         ("running", 2, None),
-        ("success", 2, 4000),
+        ("success", 2, 2000),
         ("cached", 0, None),
+        ("failed", 0, None),
     ]
 
 
-def test_runs_of_others_and_earlier_ones_are_not_taken_for_the_own_one(project):
-    from seeknal.tracking import track_run
+def test_a_node_with_batches_is_measured_from_its_first_to_its_last():
+    assert heard(
+        NodeEvent("n", "running", attempt=1, done=0, total=2),
+        NodeEvent("n", "retrying", attempt=1, done=0, total=2),
+        NodeEvent("n", "running", attempt=2, done=0, total=2),
+        NodeEvent("n", "running", attempt=1, done=1, total=2),
+        NodeEvent("n", "success", attempt=1, done=2, total=2),
+    )[-1] == ("success", 1, 5000)
 
-    told = Told()
-    with open_state_backend() as store:
-        with track_run(store, "earlier"):
-            pass
-        followed = Followed(store, [told])
-        store.create_run("of another", metadata={"recorded_by": {"host": "elsewhere", "pid": os.getpid()}})
-        followed.begin()
-        assert told.heard == []
-        with track_run(store, "mine"):
-            store.create_run("of another still")
-            followed.begin()
-            followed.begin()
-    assert told.heard == ["mine"]
+
+def test_what_the_runner_measured_comes_first():
+    assert heard(
+        NodeEvent("n", "running", attempt=1),
+        NodeEvent("n", "success", attempt=1, duration_ms=7),
+    )[-1] == ("success", 1, 7)
+
+
+def test_many_batches_have_a_line_for_each_tenth(capsys):
+    lines = Lines(Printer())
+    for done in range(1000):
+        for detail in ("one", "another"):  # batches that run at once
+            lines.tell(NodeEvent("n", "running", detail, attempt=1, done=done, total=1000), None)
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["running  n: one", *(f"running  n: {tenth}00 of 1000 batches" for tenth in range(1, 10))]
 
 
 def test_an_event_of_batches_says_how_many_are_done(project, capsys):
-    from seeknal.cli.output import Format, Printer
-
     with open_state_backend() as store:
         events = JsonEvents(store, ["n"], Printer(Format.JSONL))
         events.begin("r")

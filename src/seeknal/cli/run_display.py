@@ -30,6 +30,9 @@ REFRESH_SECONDS = 0.25
 JUDGE_SECONDS = 1.0
 """How often it is judged how much time is left: that looks at every node that is."""
 
+LEAST_SECONDS = 1.0
+"""What is less than that is not told of as time that is left."""
+
 MARGIN = 3
 """Columns that stay empty: a terminal writes ``^C`` behind the last line when somebody presses that."""
 
@@ -127,6 +130,8 @@ class Display:
                 if event.node_id in self._running:
                     self._running[event.node_id].note = event.status
                 return
+            if event.status == "retrying" and event.total:
+                return  # others of its batches run meanwhile
             self._running.pop(event.node_id, None)
             if event.status in ENDED:
                 self._counts[event.status] += 1
@@ -134,8 +139,9 @@ class Display:
 
     def _take_running(self, event: NodeEvent) -> None:
         attempt = self._running.get(event.node_id)
-        if attempt is None or attempt.number != event.attempt:
-            attempt = self._running[event.node_id] = _Attempt(self._now(), event.attempt, usual_ms=event.usual_ms)
+        number = 1 if event.total else event.attempt  # each of its batches has attempts of its own
+        if attempt is None or attempt.number != number:
+            attempt = self._running[event.node_id] = _Attempt(self._now(), number, usual_ms=event.usual_ms)
         attempt.done, attempt.total = event.done, event.total
         if event.usual_ms is not None:
             self._left.learn(event.node_id, event.usual_ms)
@@ -218,11 +224,17 @@ class Display:
         now = self._now()
         if self._judged is None or now - self._judged[0] >= JUDGE_SECONDS:
             running = {node_id: now - each.began for node_id, each in self._running.items()}
-            self._judged = (now, self._left.judge(running))
-        left = self._judged[1]
-        if left is None or left.seconds < 1:
+            batches = {
+                node_id: running[node_id] / each.done * (each.total - each.done)
+                for node_id, each in self._running.items()
+                if each.done
+            }
+            self._judged = (now, self._left.judge(running, batches))
+        judged_at, left = self._judged
+        seconds = left.seconds - (now - judged_at) if left is not None else 0.0
+        if left is None or seconds < LEAST_SECONDS:
             return ""
-        return f", {'about' if left.is_whole else 'at least'} {span_text(1000 * left.seconds)} left"
+        return f", {'about' if left.is_whole else 'at least'} {span_text(1000 * seconds)} left"
 
     def _encodable(self, text: str) -> str:
         """Return a text with what this terminal cannot show written as escapes, so that its width is known."""

@@ -106,9 +106,9 @@ class Lines:
 
     def tell(self, event: NodeEvent, duration_ms: int | None) -> None:
         """Print what has become of a node."""
-        if event.status == "running" and event.done:
+        if event.status == "running" and event.total:
             tenths = event.done * 10 // event.total
-            if tenths == self._tenths.get(event.node_id, 0):
+            if tenths <= self._tenths.get(event.node_id, -1) or event.done == event.total:
                 return
             self._tenths[event.node_id] = tenths
         for line in lines_of(event, duration_ms):

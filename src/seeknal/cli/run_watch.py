@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from seeknal.runner.attempt import NodeEvent
     from seeknal.state.contract import StateBackend
 
-MOST_LOOKED_AT = 100
-"""Runs among which the one that this process records is looked for, the newest first."""
-
 NODE_COLUMNS = ("node_id", "status", "duration_ms", "row_count")
 
 MOST_NAMED = 3
@@ -45,59 +42,40 @@ class Followed:
     Belongs to the thread that runs the project.
 
     Args:
-        store: Where the run is recorded.
         tellers: Whom it is told to, in this order.
         now: Seconds of a clock that never goes back.
     """
 
-    def __init__(self, store: StateBackend, tellers: Collection[Teller], now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, tellers: Collection[Teller], now: Callable[[], float] = monotonic) -> None:
         self.run_id = ""
-        self.store = store
         self._tellers = tellers
         self._now = now
-        self._before = set(store.list_runs(newest_first=True, limit=MOST_LOOKED_AT))
         self._began: dict[str, tuple[int, float]] = {}
 
+    def begin(self, run_id: str) -> None:
+        """Tell that the run has begun."""
+        self.run_id = run_id
+        for teller in self._tellers:
+            teller.begin(run_id)
+
     def tell(self, event: NodeEvent) -> None:
-        """Tell of an event; of the first one, that the run has begun before."""
-        self.begin()
-        duration = self._duration_ms(event)
+        """Tell of an event; of one that ends an attempt, with how long that took."""
+        measured = self._duration_ms(event)
+        duration = event.duration_ms if event.duration_ms is not None else measured
         for teller in self._tellers:
             teller.tell(event, duration)
 
-    def begin(self, run_id: str = "") -> None:
-        """Tell that the run has begun, unless that was told; nothing, if none has.
-
-        Args:
-            run_id: The run, where that is known; it is looked for otherwise.
-        """
-        if self.run_id:
-            return
-        self.run_id = run_id or self._own_run()
-        if self.run_id:
-            for teller in self._tellers:
-                teller.begin(self.run_id)
-
     def _duration_ms(self, event: NodeEvent) -> int | None:
+        """Return how long an attempt took that ends; a node with batches has one, from its first batch to its last."""
+        number = 0 if event.total else event.attempt
         if event.status == "running":
-            if self._began.get(event.node_id, (0, 0.0))[0] != event.attempt:
-                self._began[event.node_id] = (event.attempt, self._now())
+            if self._began.get(event.node_id, (None,))[0] != number:
+                self._began[event.node_id] = (number, self._now())
             return None
-        if event.status not in ("success", "failed", "retrying") or event.node_id not in self._began:
+        is_over = event.status in ("success", "failed") or (event.status == "retrying" and not event.total)
+        if not is_over or event.node_id not in self._began:
             return None
         return round(1000 * (self._now() - self._began.pop(event.node_id)[1]))
-
-    def _own_run(self) -> str:
-        """Return the run that this process has begun to record since it is followed; empty if there is none."""
-        from seeknal.state.lease import this_host
-        from seeknal.tracking.recovery import RECORDED_BY
-
-        mark = {"host": this_host(), "pid": os.getpid()}
-        for run_id in self.store.list_runs(newest_first=True, limit=MOST_LOOKED_AT):
-            run = self.store.get_run(run_id) if run_id not in self._before else None
-            if run is not None and run.metadata.get(RECORDED_BY) == mark:
-                return run_id
-        return ""
 
 
 @contextmanager
@@ -119,14 +97,14 @@ def watched(
     in_json = JsonEvents(store, inputs, printer) if printer.style is not Format.TABLE else None
     with ExitStack() as stack:
         teller = stack.enter_context(_display(store, inputs, parallel)) if _has_display(printer) else Lines(printer)
-        followed = Followed(store, [teller, in_json] if in_json else [teller])
+        followed = Followed([teller, in_json] if in_json else [teller])
         try:
             yield followed
         except KeyboardInterrupt:
             stack.close()
-            _end(followed, in_json, printer)
+            _end(store, followed.run_id, in_json, printer)
             _fail("interrupted", "Run it again: it goes on with what is not done.", 130)
-    status, states = _end(followed, in_json, printer)
+    status, states = _end(store, followed.run_id, in_json, printer)
     if status != "success":
         failed = [shown(state.node_id) for state in states.values() if state.status == "failed"]
         more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
@@ -154,10 +132,10 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and (os.name == "nt" or term.lower() not in ("", "dumb", "unknown"))
 
 
-def _end(followed: Followed, in_json: JsonEvents | None, printer: Printer) -> tuple[str, dict[str, NodeState]]:
+def _end(
+    store: StateBackend, run_id: str, in_json: JsonEvents | None, printer: Printer
+) -> tuple[str, dict[str, NodeState]]:
     """Print what became of the run, and return its status and that of its nodes; of none, nothing."""
-    followed.begin()
-    store, run_id = followed.store, followed.run_id
     found = store.get_run(run_id) if run_id else None
     if found is None:
         return "", {}

@@ -45,20 +45,23 @@ class TimeLeft:
         """Take up that a node needs no more time."""
         self._left.pop(node_id, None)
 
-    def judge(self, running: Mapping[str, float]) -> Left | None:
+    def judge(self, running: Mapping[str, float], batches: Mapping[str, float] | None = None) -> Left | None:
         """Return what is left; ``None`` where nothing is known of any node that is left.
 
         Args:
             running: For each node that is running, how many seconds it has been.
+            batches: How many seconds the batches take that a node has left, judged by those that it has done.
         """
         is_whole, is_known = True, False
         work = 0.0
         chains: dict[str, float] = {}
         for node_id, inputs in self._left.items():
             usual = self._usual_ms.get(node_id)
-            seconds = (usual or 0) / 1000 - running.get(node_id, 0.0)
-            is_whole = is_whole and usual is not None and seconds >= 0
-            is_known = is_known or usual is not None
+            left = None if usual is None else usual / 1000 - running.get(node_id, 0.0)
+            left = (batches or {}).get(node_id, left)
+            seconds = left if left is not None else 0.0
+            is_whole = is_whole and left is not None and seconds >= 0
+            is_known = is_known or left is not None
             work += max(0.0, seconds)
             chains[node_id] = max(0.0, seconds) + max((chains.get(each, 0.0) for each in inputs), default=0.0)
         if not is_known:
