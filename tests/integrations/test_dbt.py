@@ -129,6 +129,11 @@ def test_an_unknown_status_is_refused_by_name(tmp_path):
         read_dbt(write_dbt(tmp_path, result(status="resting")))
 
 
+def test_two_results_of_one_node_are_refused_since_one_would_hide_the_other(tmp_path):
+    with pytest.raises(TransferError, match=r"'model\.shop\.orders' has more than one result"):
+        read_dbt(write_dbt(tmp_path, result(status="error"), result()))
+
+
 def test_a_failure_without_a_message_has_its_status_for_one(backend, tmp_path):
     import_dbt(backend, write_dbt(tmp_path, result(status="fail")))
     assert backend.get_node_state("dbt_a1", ORDERS).error_message == "fail"

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def read_dbt(target_dir: str | Path, *, use_manifest: bool = True) -> DbtRun:
     Raises:
         ConfigurationError: It is not a directory.
         TransferError: A file is missing or not what dbt writes; the two are of different invocations; the command
-            builds and tests nothing; a status is unknown.
+            builds and tests nothing; a status is unknown; a node has two results.
         SchemaVersionError: A file is of a schema that this program does not know.
         IntervalError: A batch ends where it begins, or before.
     """
@@ -150,7 +151,7 @@ def mapped(results: RunResults, manifest: Manifest | None, digest: str) -> DbtRu
         digest: The SHA-256 of its results.
 
     Raises:
-        TransferError: A status is unknown.
+        TransferError: A status is unknown, or a node has two results.
         IntervalError: A batch ends where it begins, or before.
     """
     facts = results.metadata
@@ -158,6 +159,13 @@ def mapped(results: RunResults, manifest: Manifest | None, digest: str) -> DbtRu
     began = facts.invocation_started_at
     started = _utc(began) if began is not None else finished - timedelta(seconds=results.elapsed_time)
     told = results.args
+    twice = next(
+        (name for name, count in Counter(each.unique_id for each in results.results).items() if count > 1), None
+    )
+    if twice is not None:
+        raise TransferError(
+            f"{twice!a} has more than one result", hint="Take the file as dbt left it, of one invocation."
+        )
     nodes, work = [], []
     for result in results.results:
         known = manifest.node(result.unique_id) if manifest is not None else None
