@@ -27,6 +27,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "run-events.
 def project(tmp_path, monkeypatch):
     for name in ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL", "TURSO_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # which would hide that a line was not written at once
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seeknal").mkdir()
     (tmp_path / "seeknal_project.yml").write_text("name: shop\n")
