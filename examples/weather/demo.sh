@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs this example three times in a scratch copy and shows what is remembered.
+# Runs this example five times in a scratch copy and shows what is remembered.
 # SEEKNAL names the command; KEEP=1 leaves the copy.
 set -eu
 
@@ -29,6 +29,15 @@ say 'One query changes: it runs, and what depends on it, and nothing else'
 sed -i.before 's/round(avg(celsius), 2)/round(avg(celsius), 1)/' seeknal/transforms/daily.yml
 rm seeknal/transforms/daily.yml.before
 "$SEEKNAL" run
+
+say 'Some days are done again: those of July, and the months that they are in'
+"$SEEKNAL" run --restate --start 2010-07-04 --end 2010-07-05
+
+say 'And nothing is left'
+"$SEEKNAL" run
+
+say 'seeknal intervals list'
+"$SEEKNAL" intervals list
 
 say 'seeknal state list'
 "$SEEKNAL" state list
