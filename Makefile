@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later, make and git; everything else goes into .venv.
 #
-#   make demo    run the example pipeline three times and look at its state
+#   make demo    run the example pipeline five times and look at its state
 #   make test    the whole test suite; what needs a server that the environment does not name is skipped
 #   make test-servers  the same with real servers, which Docker runs; MYSQL=mariadb for that instead of MySQL
 #   make lint    style, types, import rules, spelling, gates
