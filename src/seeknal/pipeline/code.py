@@ -36,7 +36,10 @@ class Imported(NamedTuple):
 
 
 class Module:
-    """The top level of one Python file: which statements make each name what it is."""
+    """The top level of one Python file: which statements make each name what it is.
+
+    What it says of them is kept, since a file may define thousands of nodes. Safe from threads.
+    """
 
     def __init__(self, path: Path, place: str, tree: ast.Module) -> None:
         self.path = path
@@ -54,6 +57,23 @@ class Module:
                 self._import(node)
             elif isinstance(node, ast.ImportFrom):
                 self._import_from(node)
+        self._texts: dict[str, str] = {}
+        self._chains: dict[str, list[Chain]] = {}
+
+    def text(self, name: str) -> str:
+        """Return the statements of a name as text; all of the file for an empty one."""
+        if name not in self._texts:
+            self._texts[name] = _dumped(self._of(name))
+        return self._texts[name]
+
+    def chains(self, name: str) -> list[Chain]:
+        """Return the dotted names in the statements of a name, sorted; in all of the file for an empty one."""
+        if name not in self._chains:
+            self._chains[name] = sorted(_chains(self._of(name)))
+        return self._chains[name]
+
+    def _of(self, name: str) -> list[ast.stmt]:
+        return self.statements[name] if name else self.tree.body
 
     def _import(self, node: ast.Import) -> None:
         for each in node.names:
@@ -87,15 +107,14 @@ class NamedCode:
         self._defined: set[tuple[Path, str]] = set()
         module = self._module(file.resolve())
         if module is not None:
-            is_found = function in module.statements
-            self._defined.add((module.path, function if is_found else ""))
-            statements = module.statements[function] if is_found else module.tree.body
-            self.own = _dumped(statements)
-            self._follow(module, statements)
+            name = function if function in module.statements else ""
+            self._defined.add((module.path, name))
+            self.own = module.text(name)
+            self._follow(module, name)
         self.named = dict(sorted(self.named.items()))
 
-    def _follow(self, module: Module, statements: Iterable[ast.AST]) -> None:
-        for chain in sorted(_chains(statements)):
+    def _follow(self, module: Module, name: str) -> None:
+        for chain in module.chains(name):
             if chain[0] in _SEES_ALL and chain[0] not in module.statements:
                 self._add_whole(module)
             else:
@@ -115,8 +134,8 @@ class NamedCode:
             self._add_imported(module, imported, chain)
         if statements and (module.path, name) not in self._defined:
             self._defined.add((module.path, name))
-            self.named[f"{module.place}:{name}"] = _dumped(statements)
-            self._follow(module, statements)
+            self.named[f"{module.place}:{name}"] = module.text(name)
+            self._follow(module, name)
         return True
 
     def _add_starred(self, module: Module, star: Imported, chain: Chain) -> bool:
@@ -147,8 +166,8 @@ class NamedCode:
     def _add_whole(self, module: Module) -> None:
         if (module.path, "") not in self._defined:
             self._defined |= {(module.path, name) for name in ("", *module.statements)}
-            self.named[module.place] = _dumped(module.tree.body)
-            self._follow(module, module.tree.body)
+            self.named[module.place] = module.text("")
+            self._follow(module, "")
 
     def _find(self, module: Module, imported: Imported) -> Module | None:
         parts = [part for part in imported.module.split(".") if part]
