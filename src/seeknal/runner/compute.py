@@ -220,7 +220,7 @@ def _iso(at: datetime) -> str:
 
 
 def _timestamp(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}{f'.{at:%f}' if at.microsecond else ''}"
+    return at.replace(tzinfo=None).isoformat(" ")
 
 
 def _call(context: NodeContext, task: Task) -> Any:

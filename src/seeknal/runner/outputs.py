@@ -167,7 +167,8 @@ def _node_name(node_id: str) -> str:
 
 
 def _instant(at: datetime) -> str:
-    return f"{at:%Y%m%dT%H%M%S}{f'{at:%f}' if at.microsecond else ''}Z"
+    # Not by strftime, which writes early years with fewer digits on some platforms.
+    return re.sub(r"[-:.]", "", at.replace(tzinfo=None).isoformat()) + "Z"
 
 
 def _parsed(text: str) -> datetime:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
-from seeknal.model.intervals import Interval, covers, intersect, subtract, union
+from seeknal.model.intervals import Interval, intersect, subtract, union
 from seeknal.model.pending import pending_intervals
 from seeknal.model.schedule import Schedule, as_schedule
 from seeknal.pipeline.nodes import Node
@@ -92,6 +93,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         parts: The parts that count, spans in their order.
         covered: The spans that are done; ``None`` if it has no schedule.
         within: The span beyond which it has no rows.
+        redone: The spans that this run computes.
     """
 
     text: str
@@ -99,6 +101,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...] = ()
     covered: tuple[Interval, ...] | None = None
     within: Interval | None = None
+    redone: tuple[Interval, ...] = ()
 
 
 class Ranges(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,27 +196,25 @@ def plan_ranges(
     else:
         valid = union(span for span, run in done.spans if _is_of(done.fingerprints.get(run), definition, newest))
     assert node.start is not None
-    start = max(node.start, window.start) if window.start else node.start
-    ends = [at for at in (node.end, window.end) if at is not None]
-    end = min(ends) if ends else None
-    asked = [Interval(start, end or LAST)] if end is None or start < end else []
+    start, end = max(node.start, window.start or node.start), min(node.end or LAST, window.end or LAST)
+    asked = [Interval(start, end)] if start < end else []
     again = asked if is_forced or window.restates_ticks else []
     if again or not window.is_open:
-        # What was computed together is done again together: its rows cannot be told apart.
+        # What was computed together is done again together: its rows cannot be told apart. And so is what reads it.
         counted = set() if again else {part.file for part in live}
         touched = {part.span for part in owned_parts(done) if part.span is not None and part.file not in counted}
+        asked = union(asked, *(held.redone for held in inputs)) if asked else []
         touched = {span for span in touched if meets(asked, span)}
         asked = intersect(union(asked, touched), [Interval(node.start, node.end or LAST)])
-        end = end and asked[-1].end if asked else end
     if again:
-        live = tuple(part for part in live if part.span not in touched)
+        live = tuple(part for part in live if part.span is None or not meets(again, part.span))
         kept = union(part.span for part in live if part.span is not None and part.span.start < part.span.end)
         valid = kept if node.has_output else subtract(valid, again)
     batches = []
     if asked:
         schedule = as_schedule(node.schedule, node.timezone)
-        whole = Interval(asked[0].start, asked[-1].end)
-        ticks, since = _ticks(node, schedule, valid, now, whole, end, 0 if is_shared else node.lookback)
+        lookback = node.lookback if window.is_open and not is_shared else 0
+        ticks, since = _ticks(node, schedule, valid, live, now, asked, lookback)
         ready = [tick for tick in ticks if all(_is_ready(tick, held) for held in inputs)]
         size = node.batch_size or (1 if is_shared else None)
         batches = _cut(ready, size, since)
@@ -221,7 +222,7 @@ def plan_ranges(
     live = tuple(part for part in live if part.span is None or not meets(redone, part.span))
     lost = subtract(completed, valid)
     if not window.is_open:
-        lost = intersect(lost, _widened(batches, lost))
+        lost = intersect(lost, asked)
     return Ranges(
         live=live,
         valid=tuple(valid),
@@ -251,7 +252,7 @@ def owned_parts(done: Done) -> tuple[Part, ...]:
 def _is_owned(part: Part, spans: Mapping[str, list[Interval]], keys: Collection[tuple[str, str]]) -> bool:
     if part.span is None:
         return (part.unit, part.run_id) in keys
-    return part.span.start == part.span.end or covers(spans.get(part.run_id, []), part.span)
+    return part.span.start == part.span.end or holds(spans.get(part.run_id, []), part.span)
 
 
 def _plan_keys(
@@ -286,38 +287,33 @@ def _ticks(
     node: Node,
     schedule: Schedule,
     valid: Collection[Interval],
+    live: Iterable[Part],
     now: datetime,
-    asked: Interval,
-    end: datetime | None,
+    asked: Sequence[Interval],
     lookback: int,
 ) -> tuple[list[Interval], datetime | None]:
     """Return the ticks to do, and from where on each is a batch of its own, since it will be done again alone."""
-    lateness = timedelta(seconds=node.lateness_seconds)
-    ticks = list(pending_intervals(valid, schedule, now=now, start=asked.start, end=end, lateness=lateness))
+    bounds: dict[str, Any] = {
+        "now": now,
+        "start": asked[0].start,
+        "end": asked[-1].end,
+        "lateness": timedelta(seconds=node.lateness_seconds),
+    }
+    ticks = [tick for tick in pending_intervals(valid, schedule, **bounds) if holds(asked, tick)]
     if not ticks or not lookback:
         return ticks, None
-    all_of_them = pending_intervals(
-        valid, schedule, now=now, start=asked.start, end=end, lateness=lateness, lookback=lookback
-    )
-    ticks = list(all_of_them)
-    newest_first = pending_intervals(
-        [],
-        schedule,
-        now=now,
-        start=asked.start,
-        end=end,
-        lateness=lateness,
-        newest_first=True,
-        max_intervals=lookback,
-    )
-    return ticks, min(tick.start for tick in newest_first)
+    newest_first = pending_intervals([], schedule, newest_first=True, max_intervals=lookback, **bounds)
+    since = min(tick.start for tick in newest_first)
+    # What was computed together with one of them is done again, too: its rows cannot be told apart.
+    across = [part.span for part in live if part.span is not None and part.span.start < since < part.span.end]
+    return list(pending_intervals(subtract(valid, across), schedule, lookback=lookback, **bounds)), since
 
 
 def _is_ready(tick: Interval, held: Held) -> bool:
     """Return whether a scheduled input has all rows of a tick that it is ever to have."""
     if held.covered is None or held.within is None:
         return True
-    return all(covers(held.covered, each) for each in intersect([tick], [held.within]))
+    return all(holds(held.covered, each) for each in intersect([tick], [held.within]))
 
 
 def _cut(ticks: Iterable[Interval], size: int | None, since: datetime | None) -> list[Interval]:
@@ -336,15 +332,16 @@ def _cut(ticks: Iterable[Interval], size: int | None, since: datetime | None) ->
     return found
 
 
-def _widened(batches: Sequence[Interval], lost: Sequence[Interval]) -> list[Interval]:
-    """Return the batches, with all of the lost spans that they reach into."""
-    return union(batches, (span for span in lost if meets(batches, span)))
-
-
 def meets(spans: Sequence[Interval], wanted: Interval) -> bool:
     """Return whether one of some spans, which are sorted and do not overlap, has an instant of another one."""
     place = bisect_right(spans, wanted.start, key=lambda span: span.end)
     return place < len(spans) and spans[place].start < wanted.end
+
+
+def holds(spans: Sequence[Interval], wanted: Interval) -> bool:
+    """Return whether one of some spans, which are sorted and do not touch, has all of another one."""
+    place = bisect_left(spans, wanted.end, key=lambda span: span.end)
+    return place < len(spans) and spans[place].start <= wanted.start
 
 
 def covered_within(node: Node, spans: Iterable[Interval]) -> tuple[tuple[Interval, ...], Interval | None]:
@@ -356,8 +353,10 @@ def covered_within(node: Node, spans: Iterable[Interval]) -> tuple[tuple[Interva
     return tuple(union(spans)), within
 
 
-def held_parts(node: Node, definition: str, live: Sequence[Part], valid: Iterable[Interval]) -> Held:
-    """Return what a node holds whose parts these are."""
+def held_parts(
+    node: Node, definition: str, live: Sequence[Part], valid: Iterable[Interval], redone: Iterable[Unit] = ()
+) -> Held:
+    """Return what a node holds whose parts these are, and of which these are computed by this run."""
     covered, within = covered_within(node, valid)
     names = hashlib.sha256(json.dumps([part.file for part in live]).encode()).hexdigest()
     return Held(
@@ -366,6 +365,7 @@ def held_parts(node: Node, definition: str, live: Sequence[Part], valid: Iterabl
         parts=tuple(live),
         covered=covered if node.schedule is not None else None,
         within=within,
+        redone=tuple(union(unit for unit in redone if isinstance(unit, Interval))),
     )
 
 
@@ -374,7 +374,7 @@ def foreseen(node: Node, definition: str, ranges: Ranges) -> Held:
     coming = [_coming(unit) for unit in ranges.batches]
     live = sorted([*ranges.live, *coming], key=lambda part: part.file)
     spans = [unit for unit in ranges.batches if isinstance(unit, Interval)]
-    return held_parts(node, definition, live, union(ranges.valid, spans))
+    return held_parts(node, definition, live, union(ranges.valid, spans), ranges.batches)
 
 
 def _coming(unit: Unit) -> Part:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seeknal.errors import NodeFailedError
 from seeknal.model.claims import DEFAULT_MAX_ATTEMPTS
-from seeknal.model.intervals import Interval, covers, intersect
+from seeknal.model.intervals import Interval
 from seeknal.model.records import Claim
 from seeknal.pipeline.nodes import PYTHON, Node
 from seeknal.runner.compute import Outcome
-from seeknal.runner.observe import observe_ranges
-from seeknal.runner.outputs import Unit, list_parts, parts_folder, unit_name
+from seeknal.runner.outputs import Unit, unit_name
 from seeknal.runner.plan import Observed, Planned
 from seeknal.runner.publish import publish_part
-from seeknal.runner.ranges import Held, Ranges, Read, owned_parts
+from seeknal.runner.ranges import Held, Ranges, Read, holds, meets
 from seeknal.tracking import NodeRecorder, RunRecorder
 
 LOOK_SECONDS = 1.0
@@ -231,25 +230,6 @@ class RangedWork(Work):
     def _claims(self, status: str) -> list[Claim]:
         return self._run.backend.list_claims(self.node.node_id, status=status)
 
-    def sweep(self, project_path: Path, live: Collection[str]) -> None:
-        """Delete parts that count no more, unless somebody else works on the node.
-
-        A part is in its place before it counts. So what is there is listed first, then it is seen that nobody else is
-        about to complete one of them, and then what counts is asked for again.
-        """
-        folder = parts_folder(project_path, self.node.node_id)
-        parts = [part for part in list_parts(folder) if part.file not in live]
-        if not parts:
-            return
-        mine = self._run.lease.token
-        if any(claim.lease_token != mine or claim.run_id != self._run.run_id for claim in self._claims("claimed")):
-            return
-        owned = {part.file for part in owned_parts(observe_ranges(self.node, project_path, self._run.backend))}
-        for part in parts:
-            is_shape = part.span is not None and part.span.start == part.span.end
-            if part.file not in owned or is_shape:
-                (folder / part.file).unlink(missing_ok=True)
-
 
 def told(unit: Unit) -> str:
     """Return a range for people."""
@@ -275,10 +255,9 @@ def _unit_of(claim: Claim) -> Unit:
 
 
 def _is_within(unit: Unit, ranges: Ranges) -> bool:
-    return unit in ranges.keys if isinstance(unit, str) else covers(ranges.valid, unit)
+    return unit in ranges.keys if isinstance(unit, str) else holds(ranges.valid, unit)
 
 
-def _meets(unit: Unit, units: Collection[Unit]) -> bool:
-    if isinstance(unit, str):
-        return unit in units
-    return bool(intersect([unit], [each for each in units if isinstance(each, Interval)]))
+def _meets(unit: Unit, units: Sequence[Any]) -> bool:
+    """Return whether a range is one of some, or has an instant of one; spans are sorted and do not overlap."""
+    return unit in units if isinstance(unit, str) else meets(units, unit)
