@@ -27,9 +27,7 @@ PART_COLUMNS = ("part", "then", "now", "differs")
 class Plan:
     """A project, what is known about its nodes, and what a run would do."""
 
-    def __init__(
-        self, project: Project, store: StateBackend | None, asked: Asked | None = None
-    ) -> None:
+    def __init__(self, project: Project, store: StateBackend | None, asked: Asked | None = None) -> None:
         from seeknal.clock import SystemClock
         from seeknal.runner.observe import observe
         from seeknal.runner.plan import ALL, plan_nodes
