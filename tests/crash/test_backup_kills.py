@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -12,6 +11,7 @@ import time
 import pytest
 from sqlalchemy import inspect
 from tests.conftest import KINDS
+from tests.processes import PROCESSES
 
 from seeknal.errors import LockHeldError, MoveInProgressError
 from seeknal.state.backend import create_state_backend
@@ -27,7 +27,6 @@ from seeknal.state.settings import load_settings
 from seeknal.state.testing.crashes import commit_number, kill_at
 from seeknal.state.transfer import digest_of
 
-PROCESSES = multiprocessing.get_context("forkserver")
 POINTS = [("write", 1), ("write", 2), ("fsync", 1), ("fsync", 2), ("fsync-directory", 1), ("fsync-directory", 2)]
 POINTS += [("replace", number) for number in range(1, 4)]
 
@@ -255,7 +254,7 @@ def _tables(connection, tables):
 def _kill_at_random(place, directory, rounds):
     """Kill restores at any time until a little after their end; return how many were killed before that."""
     made, old, new = filled(place, directory)
-    waiting, kills, window = threading.Event(), 0, 1.5
+    waiting, kills, window = threading.Event(), 0, 0.5
     for number in range(rounds):
         begun = PROCESSES.Event()
         child = PROCESSES.Process(target=restore_until_killed, args=(place, directory, made.name, "", 0, begun))
@@ -270,16 +269,16 @@ def _kill_at_random(place, directory, rounds):
             assert found in (old, new), f"round {number} left a mixture"
             started = time.monotonic()
             restore(store, made, kind="any")
-            window = 0.7 + 1.3 * (time.monotonic() - started)  # a new process imports what this one has
+            window = 0.2 + 1.3 * (time.monotonic() - started)  # a new process compiles what this one has
             assert digest_of(store) == old
-            for more in range(15, 45):
+            for more in range(15, 25):
                 commit_number(store, more)
             new = digest_of(store)
     return kills
 
 
 def test_a_restore_that_is_killed_at_random_leaves_one_of_two_contents_and_is_done_by_the_next(place, tmp_path):
-    _kill_at_random(place, tmp_path / "b", 3)
+    _kill_at_random(place, tmp_path / "b", 2)
 
 
 @pytest.mark.nightly

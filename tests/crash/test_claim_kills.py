@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from datetime import UTC, datetime, timedelta
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import PROCESSES
 
 from seeknal.model.intervals import Interval
 from seeknal.state import doctor
 from seeknal.state.backend import StateBackend, create_state_backend
 from seeknal.state.testing.crashes import kill_at
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.file.backend", "seeknal.state.sql.backend"])
 
 BEGIN, HOUR = datetime(2024, 1, 1, tzinfo=UTC), timedelta(hours=1)
 WANTED = [Interval(BEGIN + 2 * n * HOUR, BEGIN + (2 * n + 1) * HOUR) for n in range(40)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from tests.processes import PROCESSES
 
 from seeknal.state import retention
 from seeknal.state.backend import create_state_backend
@@ -20,7 +20,6 @@ from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.retention import rules_of
 from seeknal.state.sql import retention as sql_retention
 
-PROCESSES = multiprocessing.get_context("forkserver")
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
 AGE = timedelta(days=30)
 RUNS, NODES = 60, 8

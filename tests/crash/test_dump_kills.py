@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.processes import PROCESSES
 
 from seeknal.state.backend import create_state_backend
 from seeknal.state.dump.importing import import_dump, plan_import
@@ -17,7 +17,6 @@ from seeknal.state.dump.writing import export_to_file, export_to_stream
 from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.transfer import digest_of
 
-PROCESSES = multiprocessing.get_context("forkserver")
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 RECORDS = 6 * 6 + 8 + 4
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
 from pathlib import Path
 
 import pytest
+from tests.processes import PROCESSES
 
 from seeknal.state.backend import create_state_backend
 from seeknal.state.testing.crashes import check_survivor, commit_number, commit_until_killed
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.file.backend", "seeknal.state.sql.backend"])
 
 MOST_COMMITS = 250
 """Enough that each point is reached as often as is asked: the larger the index, the rarer its checkpoints."""

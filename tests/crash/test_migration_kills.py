@@ -20,7 +20,7 @@ from seeknal.state.backend import create_state_backend, open_state_backend
 from seeknal.state.batch import Batch
 from seeknal.state.transfer import digest_of
 
-RUNS, NODES = 40, 100
+RUNS, NODES = 40, 50
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 NOT_OURS = ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL", "TURSO_AUTH_TOKEN")
 
@@ -150,11 +150,11 @@ def kill_at_random(project, kills):
 
 
 PAIRS = [
-    ("file", "database", 6),
-    ("database", "file", 5),
-    ("file", "postgresql", 3),
-    ("mysql", "database", 3),
-    ("postgresql", "libsql", 3),
+    ("file", "database", 4),
+    ("database", "file", 4),
+    ("file", "postgresql", 2),
+    ("mysql", "database", 2),
+    ("postgresql", "libsql", 2),
 ]
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
+from tests.processes import PROCESSES
 
 from seeknal.state import doctor
 from seeknal.state.backend import create_state_backend
 from seeknal.state.file.documents import FORMAT
 from seeknal.state.testing.crashes import kill_at
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.file.backend"])
 
 FORMAT_1 = Path(__file__).parents[1] / "integration" / "format_1"
 POINTS = ["lock", "write", "fsync", "replace", "fsync-directory", "unlink"]

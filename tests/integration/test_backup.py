@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.conftest import KINDS
+from tests.processes import PROCESSES
 
 from seeknal.errors import (
     CapabilityError,
@@ -33,7 +33,6 @@ from seeknal.state.memory import MemoryStateBackend
 from seeknal.state.migration.ends import KEY
 from seeknal.state.transfer import digest_of
 
-PROCESSES = multiprocessing.get_context("forkserver")
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 ENOUGH = 5
 """After how many more commits a writer counts as busy."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.conftest import available
+from tests.processes import PROCESSES
 from tests.servers.stores import SERVERS, fresh_store
 
 from seeknal.clock import SystemClock
@@ -741,7 +741,7 @@ def restore_until_killed(path):
 )
 @pytest.mark.parametrize("way", ["doctor", "checkpoint", "open"])
 def test_what_a_killed_backup_or_restore_leaves_is_told_and_removed(files, work, name, way):
-    child = multiprocessing.get_context("forkserver").Process(target=work, args=(files.path,))
+    child = PROCESSES.Process(target=work, args=(files.path,))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL

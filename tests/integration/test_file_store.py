@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import multiprocessing
 import os
 import shutil
 import stat
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.processes import PROCESSES
 
 from seeknal.errors import BackendUnavailableError, CorruptStateError, LeaseLostError, SupersededError
 from seeknal.state.backend import create_state_backend
@@ -228,10 +228,9 @@ def _write_in_a_loop(folder: Path, number: int, count: int) -> None:
 
 
 def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
     with opened(tmp_path, checkpoint_bytes=20_000) as backend:
         backend.create_run("run")
-        writers = [context.Process(target=_write_in_a_loop, args=(tmp_path, number, 25)) for number in range(8)]
+        writers = [PROCESSES.Process(target=_write_in_a_loop, args=(tmp_path, number, 25)) for number in range(8)]
         for writer in writers:
             writer.start()
         while any(writer.is_alive() for writer in writers):

@@ -21,7 +21,9 @@ from seeknal.state.store_info import filling_mark
 from seeknal.state.transfer import digest_of
 
 KINDS = ("file", "sqlite", "postgresql", "mysql", "libsql")
-RUNS, NODES = 50, 200
+OTHERS = [(KINDS[at], KINDS[(at + step) % len(KINDS)]) for step in (1, 2) for at in range(len(KINDS))]
+"""Each kind with two others before it and two behind it: a move reads one store and writes another, and knows no pairs."""
+
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 NAMES = ("load", "Load", "größe", "数据", "it's %s \\ \"", "emoji 🚀", "../x", "e\u0301t\u00e9")
 
@@ -30,12 +32,12 @@ def name_of(number: int) -> str:
     return f"{NAMES[number % len(NAMES)]} {number}"
 
 
-def large_state() -> MemoryStateBackend:
-    """Return 50 runs of 200 nodes, written in an order that is not that of the runs."""
+def state_of(run_count: int, node_count: int) -> MemoryStateBackend:
+    """Return runs of so many nodes each, written in an order that is not that of the runs."""
     store = MemoryStateBackend()
     sequence = iter(range(1, 10**6))
     runs = {}
-    for nth in range(RUNS):
+    for nth in range(run_count):
         at = BEGIN + timedelta(hours=nth, microseconds=nth)
         runs[nth] = RunState(
             run_id=f"run {name_of(nth)}",
@@ -62,13 +64,13 @@ def large_state() -> MemoryStateBackend:
             version=1 + node % 9,
             sequence=next(sequence),
         )
-        for node in range(NODES)
-        for nth in reversed(range(RUNS))
+        for node in range(node_count)
+        for nth in reversed(range(run_count))
     ]
     for nth, run in runs.items():
         store.commit(Batch(runs=[run], nodes=[state for state in states if state.run_id == runs[nth].run_id]))
     work = []
-    for node in range(0, NODES, 4):
+    for node in range(0, node_count, node_count // 50):
         for nth in range(20):
             start = BEGIN + timedelta(days=2 * nth, microseconds=node)
             work.append(IntervalCompleted(name_of(node), start, start + timedelta(days=1), f"run {name_of(nth)}"))
@@ -95,8 +97,15 @@ def large_state() -> MemoryStateBackend:
 
 
 @pytest.fixture(scope="module")
+def some():
+    """More than a page of what is read and a batch of what is written."""
+    with state_of(25, 100) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
 def large():
-    with large_state() as store:
+    with state_of(50, 200) as store:
         yield store
 
 
@@ -118,25 +127,37 @@ def open_store(shared_store, tmp_path):
         yield opened
 
 
-@pytest.mark.parametrize(("first", "second"), list(permutations(KINDS, 2)))
-def test_over_and_back(open_store, large, first, second):
+def go_over_and_back(open_store, state, first, second):
     a, b = open_store(first), open_store(second)
-    large.write_successor(large.read_store().store_id, None)
-    digest = digest_of(large)
-    report = move(large, a, source_where="memory", target_where=first)
-    assert (report.counts.runs, report.counts.node_states) == (RUNS, RUNS * NODES)
+    state.write_successor(state.read_store().store_id, None)
+    digest = digest_of(state)
+    report = move(state, a, source_where="memory", target_where=first)
+    runs = state.list_runs()
+    nodes = sum(len(state.list_nodes(run_id)) for run_id in runs)
+    assert (report.counts.runs, report.counts.node_states) == (len(runs), nodes)
     assert (report.counts.intervals, report.counts.partitions) == (1050, 500)
     assert (report.counts.provenance, report.counts.expected) == (150, 500)
     assert report.digest == digest
     assert move(a, b, source_where=first, target_where=second).digest == digest
     newest = b.get_latest_node_state(name_of(3))
-    assert newest == large.get_latest_node_state(name_of(3))
+    assert newest == state.get_latest_node_state(name_of(3))
     b.set_node_state(f"run {name_of(7)}", name_of(3), status="failed")  # what was changed there comes back too
     b.create_run("made there")
     changed = digest_of(b)
     assert move(b, a, source_where=second, target_where=first).digest == changed
     assert digest_of(a) == changed
     assert a.get_latest_node_state(name_of(3)).run_id == f"run {name_of(7)}"
+
+
+@pytest.mark.parametrize(("first", "second"), OTHERS)
+def test_over_and_back(open_store, some, first, second):
+    go_over_and_back(open_store, some, first, second)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("first", "second"), list(permutations(KINDS, 2)))
+def test_a_large_state_goes_over_and_back(open_store, large, first, second):
+    go_over_and_back(open_store, large, first, second)
 
 
 @pytest.mark.parametrize("kind", KINDS)

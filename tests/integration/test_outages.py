@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable
@@ -15,13 +14,12 @@ import psycopg
 import pymysql
 import pytest
 from tests.integration.conftest import DEADLINE_S, Far
+from tests.processes import PROCESSES
 from tests.servers.stores import ServerStore
 
 from seeknal.errors import LeaseLostError
 from seeknal.state.backend import StateBackend, create_state_backend
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.sql.backend"])
 THREADS = 4
 SHARED_NODE = "shared"
 

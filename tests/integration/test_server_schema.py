@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,15 +9,13 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import Inspector, Integer, String, Table, inspect
 from tests.conftest import KINDS, available
+from tests.processes import PROCESSES
 from tests.servers.stores import SERVERS, Server, ServerStore, fresh_store, new_schema
 
 from seeknal.errors import CorruptStateError, SchemaVersionError
 from seeknal.state.backend import create_state_backend
 from seeknal.state.sql.backend import DatabaseStateBackend
 from seeknal.state.sql.schema import used_tables
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.sql.backend", "alembic.command"])
 
 IDS = {"run_id", "node_id", "partition"}
 BYTEWISE = {"postgresql": {"C"}, "mysql": {"utf8mb4_nopad_bin", "utf8mb4_0900_bin"}}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import signal
 from pathlib import Path
 
 import pytest
+from tests.processes import PROCESSES
 
 from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError
 from seeknal.state.backend import create_state_backend
-
-PROCESSES = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(params=["file", "database"])

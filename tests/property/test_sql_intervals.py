@@ -1,6 +1,5 @@
 """Completed intervals in SQL: the same as the pure functions, also when many change them at once."""
 
-import multiprocessing
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conftest import KINDS
+from tests.processes import PROCESSES
 
 from seeknal.model.instants import to_us
 from seeknal.model.intervals import Interval, union
@@ -17,9 +17,6 @@ from seeknal.state.backend import create_state_backend
 from seeknal.state.batch import IntervalCompleted, IntervalRestated
 from seeknal.state.sql.work import change_steps
 from seeknal.state.work import change_intervals, change_provenance
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.sql.backend"])
 
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
 LAST = 24

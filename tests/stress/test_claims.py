@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -11,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import PROCESSES
 from tests.stress.sharing import DIES, RUN, SLEEPS, check, read, share
 
 from seeknal.state.backend import StateBackend, create_state_backend
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.file.backend", "seeknal.state.sql.backend"])
 
 ROLES = [DIES, DIES, SLEEPS, SLEEPS, "", "", "", ""]
 PATIENCE_S = 60

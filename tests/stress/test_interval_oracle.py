@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -13,14 +12,9 @@ from typing import Any
 
 import pytest
 from tests.conftest import KINDS
+from tests.processes import PROCESSES
 from tests.stress.interval_history import History, check_overlaps, check_provenance, check_stripes
 from tests.stress.interval_workers import WIDTH, Scene, overlap, seen, stripe, watch
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["seeknal.state.file.backend", "seeknal.state.sql.backend"]
-    + [f"seeknal.state.sql.dialects.{name}" for name in ("sqlite", "postgresql", "mysql", "libsql")]
-)
 
 PATIENCE_S = 50
 """For what a process does at last, after it was told to stop, or without anybody in its way."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -10,12 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.processes import PROCESSES
 from tests.stress.history import TTL_MS, check, prepare, read_histories, work
 
 from seeknal.state.backend import create_state_backend
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seeknal.state.file.backend", "seeknal.state.sql.backend"])
 
 
 def stress(kind: str, options: dict[str, object], folder: Path, *, processes: int, seconds: float) -> dict[str, int]:
