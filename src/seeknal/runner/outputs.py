@@ -87,8 +87,13 @@ def part_file(unit: Unit, made: str, run_id: str, rows: int, size: int) -> str:
     return f"{unit_name(unit)}.{made}.{rows}.{size}.{file_name(run_id)}.parquet"
 
 
-def list_parts(folder: Path) -> list[Part]:
-    """Return the parts in a folder by their names, those of which every byte is there; none, if there is no folder."""
+def list_parts(folder: Path, *, with_damaged: bool = False) -> list[Part]:
+    """Return the parts in a folder by their names; none, if there is no folder.
+
+    Args:
+        folder: That of a node.
+        with_damaged: Also those of another size than they were written with.
+    """
     found = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -100,7 +105,7 @@ def list_parts(folder: Path) -> list[Part]:
             is_whole = part is not None and entry.stat().st_size == part.size
         except FileNotFoundError:  # another process has replaced it meanwhile
             continue
-        if part is not None and is_whole:
+        if part is not None and (is_whole or with_damaged):
             found.append(part)
     return found
 

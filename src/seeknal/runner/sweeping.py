@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import msgspec
+
 from seeknal.pipeline.nodes import Node
 from seeknal.runner.observe import observe_ranges
 from seeknal.runner.outputs import Part, list_parts, parts_folder
@@ -26,13 +28,14 @@ def sweep(run: RunRecorder, node: Node, project_path: Path, live: Collection[Par
     """
     folder = parts_folder(project_path, node.node_id)
     kept = {part.file for part in live}
-    parts = [part for part in list_parts(folder) if part.file not in kept]
+    parts = [part for part in list_parts(folder, with_damaged=True) if part.file not in kept]
     if not parts:
         return
     claims = run.backend.list_claims(node.node_id, status="claimed")
     if any((claim.run_id, claim.lease_token) != (run.run_id, run.lease.token) for claim in claims):
         return
-    owned = {part.file for part in owned_parts(observe_ranges(node, project_path, run.backend))}
+    done = msgspec.structs.replace(observe_ranges(node, project_path, run.backend), parts=tuple(parts))
+    owned = {part.file for part in owned_parts(done)}
     for part in parts:
         is_empty = part.span is not None and part.span.start == part.span.end
         if part.file not in owned or is_empty:
