@@ -26,7 +26,10 @@ from seeknal.state.registry import StateBackendFactory
 from seeknal.state.url import has_secret, is_libsql, redact
 
 PROJECT_FILE = "seeknal_project.yml"
-KEYS = ("name", "version", "state_backend", "database_url", "state_options")
+RUNNER_KEYS = ("hash_outputs",)
+"""What the runner reads of the same file."""
+
+KEYS = ("name", "version", "state_backend", "database_url", "state_options", *RUNNER_KEYS)
 PLATFORM_KEYS = ("profile", "config-version")
 """What the project files of the published platform have beside; they are left to it."""
 
@@ -175,7 +178,7 @@ def read_project(project: Path) -> dict[str, Any]:
     path = project / PROJECT_FILE
     document: dict[str, Any] = _parsed(read_text(path), path, "safe")
     for key, value in document.items():
-        if key in PLATFORM_KEYS:
+        if key in (*PLATFORM_KEYS, *RUNNER_KEYS):
             continue
         if key not in KEYS:
             near = difflib.get_close_matches(str(key), KEYS, n=1)
