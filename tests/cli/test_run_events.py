@@ -12,10 +12,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import typer
 
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.run_events import JsonEvents, Lines, lines_of
-from seeknal.cli.run_watch import Followed
+from seeknal.cli.run_watch import Followed, watched
 from seeknal.runner.attempt import NodeEvent
 from seeknal.state.backend import open_state_backend
 
@@ -116,6 +117,13 @@ def test_an_error_names_the_first_nodes_that_failed(project):
     assert error == "error: the run failed: command.a, command.b, command.c and 2 more"
     assert hint.startswith("hint: See why with `seeknal state show`")
     assert done.returncode == 1
+
+
+def test_a_run_that_somebody_deletes_meanwhile_is_no_success(project, capsys):
+    with open_state_backend() as store, pytest.raises(typer.Exit) as ended, watched(store, {}, Printer()) as followed:
+        followed.begin("gone")
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err.startswith("error: the run did not succeed\nhint: ")
 
 
 # ---- JSON ----

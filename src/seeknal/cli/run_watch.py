@@ -108,7 +108,7 @@ def watched(
     if status != "success":
         failed = [shown(state.node_id) for state in states.values() if state.status == "failed"]
         more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
-        why = f"the run failed: {', '.join(failed[:MOST_NAMED])}{more}"
+        why = f"the run failed: {', '.join(failed[:MOST_NAMED])}{more}" if failed else "the run did not succeed"
         _fail(why, "See why with `seeknal state show`; what succeeded is not run again.", 1)
     if in_json is not None and in_json.lost is not None:
         raise in_json.lost
