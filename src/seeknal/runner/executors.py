@@ -100,7 +100,7 @@ class InProcesses:
         if not task.node.has_output and task.node.format != PYTHON:
             return self._in_threads.begin(task)
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_compute_and_send, args=(task, sender), daemon=True)
+        process = self._context.Process(target=_compute_and_send, args=(task, sender))  # it may have children
         process.start()
         sender.close()  # so that the end of the process is the end of what is received
         return Threads().submit(_received, process, receiver), _ProcessControl(process)
