@@ -18,12 +18,13 @@ import pytest
 from seeknal.clock import FakeClock
 from seeknal.errors import ConfigurationError, LockHeldError
 from seeknal.pipeline.load import load_project
+from seeknal.runner.current import MOST_TOGETHER
 from seeknal.runner.execute import RunReport, run_project
 from seeknal.runner.observe import observe
 from seeknal.runner.outputs import output_path, parts_folder
 from seeknal.runner.plan import Asked, plan_nodes
 from seeknal.state.backend import StateBackend, create_state_backend
-from seeknal.tracking import track_run
+from seeknal.tracking import RunRecorder, track_run
 
 SHOP = {
     "seeknal_project.yml": "name: shop\n",
@@ -80,6 +81,15 @@ DIE_ONCE = """
         if not (ctx.project_path / "spare").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         return ctx.ref("source.sales")
+    """
+NOTHING_MANY_TIMES = f"""
+    from seeknal.pipeline import command
+
+    def step(number):
+        return command(name=f"step_{{number}}")(lambda ctx: None)
+
+    for number in range({MOST_TOGETHER + 50}):
+        globals()[f"step_{{number}}"] = step(number)
     """
 RUN_IN_A_PROCESS = """
 import sys
@@ -657,6 +667,37 @@ def test_rows_stay_single_when_the_node_changed_hands_while_it_was_looked_at(sho
     monkeypatch.setattr("seeknal.tracking.RunRecorder.skip_if_current", lambda *_: False)
     shop.run()
     assert shop.rows("transform.totals") == [("north", 3), ("south", 4)]
+
+
+def test_a_node_that_somebody_else_has_run_meanwhile_is_run_before_what_needs_it(shop, monkeypatch):
+    shop.run()
+    real = RunRecorder.skip_if_current
+    told = []
+
+    def late(run: RunRecorder, node_id: str, fingerprint: str) -> bool:
+        if node_id == "transform.totals" and "theirs" not in told:
+            with shop.open() as other, track_run(other) as theirs, theirs.node(node_id, "v2:other"):
+                told.append("theirs")
+        return real(run, node_id, fingerprint)
+
+    monkeypatch.setattr(RunRecorder, "skip_if_current", late)
+    report = shop.run(on_event=lambda event: told.append(f"{event.status} {event.node_id}: {event.detail}"))
+    assert report.nodes == {**dict.fromkeys(ALL, "cached"), "transform.totals": "success"}
+    assert told[2:4] == ["theirs", "success transform.totals: changed meanwhile"]
+    assert shop.rows("transform.totals") == [("north", 3), ("south", 4)]
+
+
+def test_what_is_up_to_date_is_recorded_together(tmp_path, monkeypatch):
+    works = Workshop("file", tmp_path)
+    works.write({"seeknal_project.yml": "name: works\n", "seeknal/steps.py": NOTHING_MANY_TIMES})
+    works.run()
+    commits = []
+    monkeypatch.setattr("seeknal.state.file.durable.at", lambda point: commits.append(point) if point == "fsync" else 0)
+    report = works.run()
+    assert report.nodes == {f"command.step_{number}": "cached" for number in range(MOST_TOGETHER + 50)}
+    assert len(commits) < 20
+    with works.open() as backend:
+        assert backend.get_all_node_states(report.run_id).keys() == report.nodes.keys()
 
 
 # ---- runs that are cut short ----

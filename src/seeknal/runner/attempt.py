@@ -12,7 +12,7 @@ from seeknal.pipeline.nodes import PYTHON, Node
 from seeknal.runner.compute import Outcome
 from seeknal.runner.executors import Endable
 from seeknal.runner.stopping import GIVE_UP_SECONDS, KILL_SECONDS
-from seeknal.runner.work import Taken, Work
+from seeknal.runner.work import Taken, Work, told
 
 
 class NodeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,6 +85,11 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
     def node(self) -> Node:
         """The node."""
         return self.work.node
+
+    @property
+    def name(self) -> str:
+        """The id of its node, and its range if it has one."""
+        return self.node.node_id + (f" {told(self.taken.unit)}" if self.taken is not None else "")
 
     @property
     def can_be_killed(self) -> bool:

@@ -16,14 +16,15 @@ from seeknal.runner.attempt import Attempt, NodeEvent
 from seeknal.runner.begin import Beginning, begin_ranges, begin_work, restate, retry_parked, task_of
 from seeknal.runner.capture import tail
 from seeknal.runner.compute import Outcome
+from seeknal.runner.current import Current
 from seeknal.runner.executors import Workers
 from seeknal.runner.observe import observe, observe_ranges
 from seeknal.runner.outputs import OUTPUT_KEY
-from seeknal.runner.plan import CACHED, RUN, SKIPPED, Asked, Observed, Planned, held_by, plan_node
+from seeknal.runner.plan import SKIPPED, Asked, Observed, Planned, held_by, plan_node
 from seeknal.runner.publish import files_of_inputs, publish_output
 from seeknal.runner.ranges import Held, held_parts
 from seeknal.runner.ready import ReadyQueue
-from seeknal.runner.reasons import Reason, Why
+from seeknal.runner.reasons import Why
 from seeknal.runner.retries import retry_delay
 from seeknal.runner.stopping import GRACE_SECONDS
 from seeknal.runner.sweeping import sweep
@@ -75,9 +76,10 @@ class Execution:
         self._holds: dict[str, Held] = {}
         self._ready = ReadyQueue({node_id: node.inputs for node_id, node in project.nodes.items()})
         self._air = InTheAir(self._clock, parallel)
+        self._current = Current(project, run)
         self._works: dict[str, RangedWork] = {}
         self._attempts: dict[str, int] = {}
-        self._first_reasons: dict[str, tuple[Why, ...]] = {}
+        self._reasons: dict[str, tuple[Why, ...]] = {}
         self._retries: list[tuple[int, str]] = []
 
     def stop(self, number: signal.Signals) -> None:
@@ -112,7 +114,9 @@ class Execution:
         while self._air.has_room and not self.is_cancelled:
             if self._begin_range():
                 continue
-            if not self._ready or self.stopped_by:
+            if not self._ready or self.stopped_by or self._current.is_full:
+                if self._record_current():
+                    continue  # what needs them may be ready now
                 break
             node = self._project.nodes[self._ready.take()]
             if not self._asked.takes(node.node_id):
@@ -122,6 +126,7 @@ class Execution:
                 self._over(NodeEvent(node.node_id, SKIPPED, broken))
             else:
                 self._bring_up_to_date(node)
+        self._record_current()
 
     def _leave(self, node: Node) -> None:
         """Take a node that is not to run for what it is, whatever it would be if it ran."""
@@ -137,26 +142,30 @@ class Execution:
     def _bring_up_to_date(self, node: Node) -> None:
         observed, planned = self._plan(node, self._asked)
         self._holds[node.node_id] = planned.leaves
-        if planned.made_of is not None and planned.action == CACHED:
-            if self._run.skip_if_current(node.node_id, planned.made_of.fingerprint):
-                if len(planned.ranges.live) < len(observed.done.parts):  # a run was killed before it could
-                    sweep(self._run, node, self._project.path, planned.ranges.live)
-                self._over(NodeEvent(node.node_id, "cached", planned.why))
-                return
-            observed, planned = self._plan(node, self._asked)
-            planned = msgspec.structs.replace(planned, action=RUN, reasons=(Why(Reason.CHANGED_MEANWHILE),))
+        if self._current.take(node, observed, planned):
+            return
+        self._record_current()
         # A retry has the reason of the first attempt, whatever that has left behind.
-        reasons = self._first_reasons.setdefault(node.node_id, planned.reasons)
-        planned = msgspec.structs.replace(planned, reasons=reasons)
+        planned = msgspec.structs.replace(planned, reasons=self._reasons.setdefault(node.node_id, planned.reasons))
         if node.is_ranged and planned.made_of is not None:
             self._begin_ranges(node, observed, planned)
         else:
             self._begin_node(node, observed, planned)
 
+    def _record_current(self) -> bool:
+        """Record the nodes that are up to date; return whether there were any."""
+        events, changed = self._current.record()
+        for event in events:
+            self._over(event)
+        for node_id in changed:
+            self._ready.put_back(node_id)
+        return bool(events or changed)
+
     def _plan(self, node: Node, asked: Asked) -> tuple[Observed, Planned]:
         observed = observe(node, self._project.path, self._run.backend)
         upstream = {input_id: self._holds.get(input_id, Held(text="")) for input_id in node.inputs}
-        return observed, plan_node(node, observed, upstream, now=self._clock.now(), asked=asked)
+        planned = plan_node(node, observed, upstream, now=self._clock.now(), asked=asked)
+        return observed, self._current.judged(planned)
 
     def _begin_node(self, node: Node, observed: Observed, planned: Planned) -> None:
         number = self._attempts[node.node_id] = self._attempts.get(node.node_id, 0) + 1
@@ -196,8 +205,9 @@ class Execution:
         newest = work.observed.newest
         usual_ms = newest.duration_ms if newest is not None else None
         self._tell(work, "running", beginning.detail, attempt=beginning.number, usual_ms=usual_ms)
-        future, control = self._workers.begin(task)
         timeout = node.timeout_seconds
+        due_us = None if timeout is None else self._clock.ticks_us() + int(timeout * 1_000_000)
+        future, control = self._workers.begin(task)
         self._air.add(
             Attempt(
                 work=work,
@@ -206,7 +216,7 @@ class Execution:
                 number=beginning.number,
                 control=control,
                 future=future,
-                due_us=None if timeout is None else self._clock.ticks_us() + int(timeout * 1_000_000),
+                due_us=due_us,
             )
         )
 
@@ -272,7 +282,7 @@ class Execution:
         # A function that still goes on is not begun a second time beside itself.
         is_tried = number <= node.retries and attempt.future.done()
         is_tried = is_tried and not (self.is_cancelled if attempt.taken is not None else self.stopped_by)
-        delay = retry_delay(node.retry_delay_seconds, number, self._seed(attempt)) if is_tried else 0.0
+        delay = retry_delay(node.retry_delay_seconds, number, f"{self._run.run_id} {attempt.name}") if is_tried else 0.0
         at_us = self._clock.ticks_us() + int(delay * 1_000_000)
         if isinstance(work, RangedWork) and attempt.taken is not None:
             work.give_back(attempt.taken, why, at_us if is_tried else None, is_counted=why != CANCELLED)
@@ -287,10 +297,6 @@ class Execution:
         elif not isinstance(work, RangedWork):
             self._stop_unless_continuing(node)
             self._over(self._event(work, "failed", why, attempt=number, said=said))
-
-    def _seed(self, attempt: Attempt) -> str:
-        what = f" {told(attempt.taken.unit)}" if attempt.taken is not None else ""
-        return f"{self._run.run_id} {attempt.node.node_id}{what}"
 
     # ---- nodes that are computed range by range ----
 
@@ -323,7 +329,9 @@ class Execution:
         live = planned.ranges.live
         full = [part for part in live if part.rows or part.span is None or part.span.start < part.span.end]
         live = tuple(full) or live
-        self._holds[work.node.node_id] = held_parts(work.node, work.definition, live, planned.ranges.valid)
+        self._holds[work.node.node_id] = held_parts(
+            work.node, work.definition, live, planned.ranges.valid, work.planned.ranges.batches
+        )
         sweep(self._run, work.node, self._project.path, live)
         work.recorder.row_count = sum(part.rows for part in live) if work.node.has_output else None
         with work.block:
