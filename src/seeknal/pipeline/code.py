@@ -102,7 +102,7 @@ class NamedCode:
         self.named: dict[str, str] = {}
         self._project = project_path.resolve()
         # Where Python looks for what the file imports, as far as that is in the project.
-        self._roots = [file.resolve().parent, *filter(self._is_own, (Path(each).resolve() for each in sys.path))]
+        self._roots = [file.resolve().parent, *_own_folders(self._project, Path.cwd(), tuple(sys.path))]
         self._followed: set[tuple[Path, Chain]] = set()
         self._defined: set[tuple[Path, str]] = set()
         module = self._module(file.resolve())
@@ -182,26 +182,36 @@ class NamedCode:
             if (parts or path.name == "__init__.py") and (found := self._module(path)) is not None:
                 return found
         package = folder.joinpath(*parts)
-        if parts and self._is_own(package) and package.is_dir():  # a package without a file of its own
+        if parts and _is_own(package, self._project) and package.is_dir():  # a package without a file of its own
             return Module(package / "__init__.py", package.relative_to(self._project).as_posix(), ast.Module([], []))
         return None
 
     def _inside(self, package: Module, name: str) -> Module | None:
         return self._within(package.path.parent, [name]) if package.path.name == "__init__.py" else None
 
-    def _is_own(self, path: Path) -> bool:
-        if not path.is_relative_to(self._project):
-            return False
-        parts = path.relative_to(self._project).parts
-        return not any(part in _NOT_OWN or part.startswith(".") for part in parts)
-
     def _module(self, path: Path) -> Module | None:
-        if not self._is_own(path) or not path.is_file():
+        if not _is_own(path, self._project) or not path.is_file():
             return None
         try:
             return _read(path, path.relative_to(self._project).as_posix(), path.read_bytes())
         except (OSError, SyntaxError, ValueError):
             return None  # it cannot be imported either: running the file that does so says why
+
+
+def _is_own(path: Path, project: Path) -> bool:
+    if not path.is_relative_to(project):
+        return False
+    parts = path.relative_to(project).parts
+    return not any(part in _NOT_OWN or part.startswith(".") for part in parts)
+
+
+@lru_cache(maxsize=16)
+def _own_folders(project: Path, working: Path, path: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the folders in a project where Python looks for modules, of ``path`` as it is seen from ``working``.
+
+    Kept, since each node of a project asks for them, and they are resolved one by one.
+    """
+    return tuple(folder for each in path if _is_own(folder := (working / each).resolve(), project))
 
 
 @lru_cache(maxsize=256)
