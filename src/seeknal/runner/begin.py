@@ -16,6 +16,9 @@ from seeknal.runner.ranges import Held
 from seeknal.runner.work import RangedWork, Taken, Work, told
 from seeknal.tracking import NodeRecorder, RunRecorder
 
+TAKEN_BACK_KEY = "taken_back"
+"""Under which the metadata of a node state says that what was to be done again is no longer completed."""
+
 
 class Beginning(NamedTuple):
     """An attempt that is to begin: of a node, or of one of its ranges under a claim."""
@@ -69,19 +72,22 @@ def _recorder(run: RunRecorder, node: Node, planned: Planned, log: str) -> NodeR
     return recorder
 
 
-def restate(run: RunRecorder, node: Node, planned: Planned, plan: Callable[[], Planned]) -> None:
+def restate(
+    run: RunRecorder, node: Node, planned: Planned, plan: Callable[[], Planned], *, does_again: bool = False
+) -> None:
     """Take back that ranges are completed which are to be done again, so that they can be claimed.
 
     What is to be done again is decided anew in the transaction that takes it back: what another process has completed
-    meanwhile stays.
+    meanwhile stays. Whoever goes on with this run sees from the node state that it was taken back.
 
     Args:
         run: The record.
         node: The node.
         planned: What was decided.
         plan: Decides again.
+        does_again: Whether this was asked for, and is not only a matter of what has changed.
     """
-    if not planned.ranges.lost:
+    if not planned.ranges.lost and not does_again:
         return
 
     def take_back() -> None:
@@ -90,6 +96,7 @@ def restate(run: RunRecorder, node: Node, planned: Planned, plan: Callable[[], P
                 run.backend.restate_intervals(node.node_id, unit.start, unit.end, reason=planned.why)
             else:
                 run.backend.restate_partitions(node.node_id, [unit], reason=planned.why)
+        run.backend.set_node_state(run.run_id, node.node_id, metadata={TAKEN_BACK_KEY: True})
 
     run.write(take_back)
 

@@ -185,7 +185,8 @@ class Execution:
         self._works[node.node_id] = begin_ranges(self._run, node, observed, planned, inputs)
         if not self._asked.is_shared:
             retry_parked(self._run, node)
-        restate(self._run, node, planned, lambda: self._plan(node, self._asked)[1])
+        does_again = self._asked.does_again(node.node_id)
+        restate(self._run, node, planned, lambda: self._plan(node, self._asked)[1], does_again=does_again)
 
     def _begin_range(self) -> bool:
         """Begin a range of a node that is under way; return whether there was one to begin."""

@@ -104,6 +104,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """Which ranges of a node it is about."""
         return self.window.once if node_id in self.is_done else self.window
 
+    def does_again(self, node_id: str) -> bool:
+        """Whether what a node has completed is done again, all or a part of it."""
+        return self.forces(node_id) or self.window_of(node_id).restates
+
     def takes(self, node_id: str) -> bool:
         """Whether a node may run."""
         return self.selected is None or node_id in self.selected

@@ -10,6 +10,7 @@ import msgspec
 
 from seeknal.model.records import RunState
 from seeknal.pipeline.nodes import Project
+from seeknal.runner.begin import TAKEN_BACK_KEY
 from seeknal.runner.plan import Asked
 from seeknal.runner.ranges import Window
 from seeknal.state.contract import StateBackend
@@ -48,9 +49,8 @@ def _asked(run: RunState, project: Project, backend: StateBackend) -> Asked:
     while chain is not None and chain.run_id not in seen:
         seen.add(chain.run_id)
         for node_id, state in backend.get_all_node_states(chain.run_id).items():
-            # Of a node that has ranges, what was to be done again was taken back when it began.
-            begun = node_id in project.nodes and project.nodes[node_id].is_ranged and state.status != "skipped"
-            if begun or state.status == "success":
+            # Of a node that has ranges, what is left is what is not completed, once the rest was taken back.
+            if state.status == "success" or state.metadata.get(TAKEN_BACK_KEY) is True:
                 done.add(node_id)
         before = chain.metadata.get(RESUMES_KEY)
         chain = backend.get_run(before) if isinstance(before, str) else None
