@@ -37,3 +37,25 @@ def test_a_circle_is_shown_in_the_direction_of_needing(graph, members):
 def test_a_long_chain():
     graph = {str(number): [str(number - 1)] if number else [] for number in range(5000)}
     assert topological_order(graph) == [str(number) for number in range(5000)]
+
+
+class Counted(str):
+    """An id that counts how often any of its kind is looked up."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        Counted.looks += 1
+        return super().__hash__()
+
+
+def looks_for_a_chain_of(length: int) -> int:
+    ids = [Counted(number) for number in range(length)]
+    graph = {each: ids[place - 1 : place] if place else [] for place, each in enumerate(ids)}
+    before = Counted.looks
+    topological_order(graph)
+    return Counted.looks - before
+
+
+def test_twice_the_nodes_cost_twice_the_work():
+    assert looks_for_a_chain_of(400) <= 2.1 * looks_for_a_chain_of(200)

@@ -23,7 +23,7 @@ def topological_order(graph: Graph) -> list[str]:
         CycleError: Nodes depend on one another in a circle; ``path`` names it.
     """
     for node_id, inputs in graph.items():
-        for missing in sorted(set(inputs) - graph.keys()):
+        for missing in sorted({each for each in inputs if each not in graph}):
             raise GraphError(
                 f"{node_id} needs {missing}, which does not exist",
                 hint=f"Known nodes: {', '.join(sorted(graph))}.",
