@@ -181,12 +181,12 @@ class Execution:
                 raise error
 
     def _begin_ranges(self, node: Node, observed: Observed, planned: Planned) -> None:
-        inputs = {input_id: self._holds[input_id] for input_id in node.inputs}
+        inputs, asked = {input_id: self._holds[input_id] for input_id in node.inputs}, self._asked
         self._works[node.node_id] = begin_ranges(self._run, node, observed, planned, inputs)
-        if not self._asked.is_shared:
+        if not asked.is_shared:
             retry_parked(self._run, node)
-        does_again = self._asked.does_again(node.node_id)
-        restate(self._run, node, planned, lambda: self._plan(node, self._asked)[1], does_again=does_again)
+        again = asked.does_again(node.node_id)
+        restate(self._run, node, planned, lambda: self._plan(node, asked)[1], does_again=again)
 
     def _begin_range(self) -> bool:
         """Begin a range of a node that is under way; return whether there was one to begin."""
@@ -393,8 +393,7 @@ class Execution:
     def _give_up(self, error: BaseException) -> None:
         """End what runs, and record that it was cut short by an error that is not a node's."""
         self._air.end_all(f"cut short by {type(error).__name__}")
-        works = [*self._air.works(), *self._works.values()]
-        for work in {id(work): work for work in works}.values():
+        for work in {id(work): work for work in [*self._air.works(), *self._works.values()]}.values():
             cut = NodeFailedError(f"cut short by {type(error).__name__}", hint="Run again.")
             work.fail(cut)
             for note in getattr(cut, "__notes__", ()):
