@@ -60,8 +60,7 @@ class Followed:
 
     def tell(self, event: NodeEvent) -> None:
         """Tell of an event; of one that ends an attempt, with how long that took."""
-        measured = self._duration_ms(event)
-        duration = event.duration_ms if event.duration_ms is not None else measured
+        duration = self._duration_ms(event)
         for teller in self._tellers:
             teller.tell(event, duration)
 

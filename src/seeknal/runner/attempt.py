@@ -29,7 +29,6 @@ class NodeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         done: How many of its batches are completed; 0 for a node that has one.
         total: Of how many.
         row_count: How many rows it has, once it succeeded.
-        duration_ms: How long the attempt took, once it ended.
         usual_ms: How long its newest success took, once it began; ``None`` where that is not known.
     """
 
@@ -42,7 +41,6 @@ class NodeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     done: int = 0
     total: int = 0
     row_count: int | None = None
-    duration_ms: int | None = None
     usual_ms: int | None = None
 
     def __str__(self) -> str:
