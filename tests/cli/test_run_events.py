@@ -310,13 +310,6 @@ def test_a_node_with_batches_is_measured_from_its_first_to_its_last():
     )[-1] == ("success", 1, 5000)
 
 
-def test_what_the_runner_measured_comes_first():
-    assert heard(
-        NodeEvent("n", "running", attempt=1),
-        NodeEvent("n", "success", attempt=1, duration_ms=7),
-    )[-1] == ("success", 1, 7)
-
-
 def test_many_batches_have_a_line_for_each_tenth(capsys):
     lines = Lines(Printer())
     for done in range(1000):
