@@ -137,6 +137,8 @@ def compute(task: Task, control: Control | None = None) -> Outcome:
 
             def connect() -> duckdb.DuckDBPyConnection:
                 connection = stack.enter_context(duckdb.connect())
+                # A process of a pool looks to DuckDB like a notebook, where it draws on stdout.
+                _execute(connection, "SET enable_progress_bar = false")
                 stack.enter_context(control.connected(connection))
                 _read_inputs(connection, task)
                 return connection
