@@ -4,7 +4,8 @@ A test that needs a server takes one of the fixtures below:
 
 - ``server_store``: runs once for each kind; ``postgres_store``, ``mysql_store``, ``libsql_store``: on one kind.
   A place of the test's own on the servers that all tests share.
-- ``emptied_store``: the same with a store in it that stands and is empty; cheaper, for tests that change no table.
+- ``emptied_server_store`` for each kind, ``emptied_store`` for one: the same with a store in it that stands and is
+  empty; cheaper, for tests that change no table.
 - ``private_store``, ``private_postgres``, ``private_mysql``, ``private_libsql``: the same on servers that the test
   may stop, kill and start again.
 - ``through_proxy``: a way to any of them that can be delayed, cut and counted.
@@ -130,6 +131,11 @@ def emptied_stores(shared_server):
 def emptied_store(request, emptied_stores, places):
     """Return a store on the shared server of a kind that stands and is empty."""
     return lambda kind: places.enter_context(available(request, lambda: emptied_stores(kind)).one())
+
+
+@pytest.fixture(params=KINDS)
+def emptied_server_store(request, emptied_store):
+    return emptied_store(request.param)
 
 
 @pytest.fixture(params=KINDS)

@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,9 @@ from seeknal.state.file.documents import FORMAT
 from seeknal.state.testing.crashes import check_survivor, commit_number
 
 COMMITS = 6
+
+FRAME = 16
+"""Of the bytes of a record so many hold its checksum and its length, and a little of what follows them."""
 
 
 @pytest.fixture
@@ -71,31 +74,67 @@ def reopened(store: Path, scratch: Path) -> int:
         return last
 
 
-@pytest.mark.usefixtures("unsynced")
-def test_a_journal_cut_at_any_byte_holds_every_whole_commit_before_the_cut(store: Path, tmp_path: Path) -> None:
+def cut_and_open(store: Path, scratch: Path, sizes: Callable[[list[int]], Iterable[int]]) -> None:
+    """Cut the journal at some sizes, given the ends of its records, and look what is left each time."""
     journal = journal_of(store)
     content = journal.read_bytes()
     ends = [0, *(at + 1 for at, byte in enumerate(content) if byte == 0x0A)]
-    tail = range(ends[-3], len(content) + 1)
-    for size in tail:
+    for size in sizes(ends):
         journal.write_bytes(content[:size])
         whole = COMMITS - sum(end > size for end in ends)
-        assert reopened(store, tmp_path / "copy") == whole, f"cut at byte {size} of {len(content)}"
+        assert reopened(store, scratch) == whole, f"cut at byte {size} of {len(content)}"
 
 
 @pytest.mark.usefixtures("unsynced")
-def test_a_journal_with_any_bit_flipped_is_refused_with_its_offset(store: Path, tmp_path: Path) -> None:
+def test_a_journal_cut_anywhere_holds_every_whole_commit_before_the_cut(store: Path, tmp_path: Path) -> None:
+    """At every byte where a record begins and ends, and at every seventh one between."""
+
+    def sizes(ends: list[int]) -> Iterable[int]:
+        *_, second, last, end = ends
+        near = [size for at in (second, last, end) for size in range(max(second, at - FRAME), min(end, at + FRAME) + 1)]
+        return sorted({*near, *range(second, end, 7)})
+
+    cut_and_open(store, tmp_path / "copy", sizes)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("unsynced")
+def test_a_journal_cut_at_any_byte_holds_every_whole_commit_before_the_cut(store: Path, tmp_path: Path) -> None:
+    cut_and_open(store, tmp_path / "copy", lambda ends: range(ends[-3], ends[-1] + 1))
+
+
+def flip_and_open(store: Path, scratch: Path, bits_of: Callable[[int, bool], Iterable[int]]) -> None:
+    """Flip bits of each byte of the last record, one at a time: each time it is refused."""
     journal = journal_of(store)
     content = journal.read_bytes()
     start = content.rindex(b"\n", 0, len(content) - 1) + 1
     for at in range(start, len(content)):
-        for bit in (0, 5, 7):
+        is_frame = at < start + FRAME or at == len(content) - 1
+        for bit in bits_of(at, is_frame):
             journal.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
             with pytest.raises(CorruptStateError) as raised:
-                reopened(store, tmp_path / "copy")
+                reopened(store, scratch)
             assert raised.value.offset == start
             assert raised.value.location.endswith(journal.name)
             assert raised.value.hint
+
+
+@pytest.mark.usefixtures("unsynced")
+def test_a_journal_with_a_bit_flipped_is_refused_with_its_offset(store: Path, tmp_path: Path) -> None:
+    """Three bits of each byte of the frame, and one of every third byte of what it holds."""
+
+    def bits_of(at: int, is_frame: bool) -> Iterable[int]:
+        return (0, 5, 7) if is_frame else () if at % 3 else ((0, 5, 7)[at // 3 % 3],)
+
+    flip_and_open(store, tmp_path / "copy", bits_of)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("unsynced")
+def test_a_journal_with_any_bit_flipped_is_refused_with_its_offset(store: Path, tmp_path: Path) -> None:
+    flip_and_open(store, tmp_path / "copy", lambda at, is_frame: (0, 5, 7))
 
 
 @pytest.mark.parametrize("zeros", [1, 7, 512, 4096])

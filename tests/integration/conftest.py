@@ -70,8 +70,8 @@ def far_of(store: ServerStore, through_proxy) -> Iterator[Far]:
 
 
 @pytest.fixture
-def far(server_store: ServerStore, through_proxy) -> Iterator[Far]:
-    yield from far_of(server_store, through_proxy)
+def far(emptied_server_store: ServerStore, through_proxy) -> Iterator[Far]:
+    yield from far_of(emptied_server_store, through_proxy)
 
 
 @pytest.fixture
@@ -80,14 +80,14 @@ def private_far(private_store: ServerStore, through_proxy) -> Iterator[Far]:
 
 
 @pytest.fixture
-def far_libsql(libsql_store: ServerStore, through_proxy) -> Iterator[Far]:
-    yield from far_of(libsql_store, through_proxy)
+def far_libsql(emptied_store, through_proxy) -> Iterator[Far]:
+    yield from far_of(emptied_store("libsql"), through_proxy)
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
-def far_rows(request: pytest.FixtureRequest, shared_store, through_proxy) -> Iterator[Far]:
+def far_rows(request: pytest.FixtureRequest, emptied_store, through_proxy) -> Iterator[Far]:
     """Return a store on a server whose writers lock rows."""
-    yield from far_of(shared_store(request.param), through_proxy)
+    yield from far_of(emptied_store(request.param), through_proxy)
 
 
 @pytest.fixture(
@@ -97,6 +97,6 @@ def far_rows(request: pytest.FixtureRequest, shared_store, through_proxy) -> Ite
         pytest.param("libsql", marks=pytest.mark.nightly),
     ]
 )
-def far_somewhere(request: pytest.FixtureRequest, shared_store, through_proxy) -> Iterator[Far]:
+def far_somewhere(request: pytest.FixtureRequest, emptied_store, through_proxy) -> Iterator[Far]:
     """Return a store on one kind of server, and in the long form on each: for what takes long and is no dialect's."""
-    yield from far_of(shared_store(request.param), through_proxy)
+    yield from far_of(emptied_store(request.param), through_proxy)

@@ -63,7 +63,7 @@ def store(request, tmp_path):
     elif request.param == "sqlite":
         backend = create_state_backend("database", db_path=tmp_path / "state.db")
     else:
-        place = request.getfixturevalue("shared_store")(request.param)
+        place = request.getfixturevalue("emptied_store")(request.param)
         backend = create_state_backend("database", **place.options)
     with backend:
         backend.initialize()

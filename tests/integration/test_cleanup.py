@@ -19,8 +19,8 @@ KINDS = ["sqlite", "postgresql", "mysql", "libsql"]
 
 
 @pytest.fixture(params=KINDS)
-def options(request, tmp_path, shared_store):
-    return {"db_path": tmp_path / "state.db"} if request.param == "sqlite" else shared_store(request.param).options
+def options(request, tmp_path, emptied_store):
+    return {"db_path": tmp_path / "state.db"} if request.param == "sqlite" else emptied_store(request.param).options
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from seeknal.state.transfer import digest_of
 
 KINDS = ("file", "sqlite", "postgresql", "mysql", "libsql")
 OTHERS = [(KINDS[at], KINDS[(at + step) % len(KINDS)]) for step in (1, 2) for at in range(len(KINDS))]
-"""Each kind with two others before it and two behind it: a move reads one store and writes another, and knows no pairs."""
+"""Each kind comes before two others and after two: a move knows what it reads and what it writes, and no pairs."""
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 NAMES = ("load", "Load", "größe", "数据", "it's %s \\ \"", "emoji 🚀", "../x", "e\u0301t\u00e9")

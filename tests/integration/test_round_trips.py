@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.integration.conftest import Far
+from tests.integration.conftest import Far, far_of
+from tests.servers.stores import ServerStore
 
 HANDSHAKES = {"postgresql": 3, "mysql": 3, "libsql": 0}
 """Round trips of one connection: encryption refused, login, settings."""
@@ -23,6 +24,12 @@ def asked(far: Far, work: Callable[[], object]) -> int:
     with far.proxy.counting() as count:
         work()
     return count.round_trips - count.connections * HANDSHAKES[far.kind]
+
+
+@pytest.fixture
+def far(server_store: ServerStore, through_proxy) -> Iterator[Far]:
+    """Return a new store: what others wrote and was emptied is no part of what is counted."""
+    yield from far_of(server_store, through_proxy)
 
 
 @pytest.fixture

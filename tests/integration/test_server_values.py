@@ -29,8 +29,8 @@ DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def backend(server_store):
-    with create_state_backend("database", **server_store.options) as opened:
+def backend(emptied_server_store):
+    with create_state_backend("database", **emptied_server_store.options) as opened:
         opened.initialize()
         opened.create_run("run")
         yield opened
@@ -105,13 +105,13 @@ def test_the_largest_metadata_survives(backend, character: str) -> None:
     assert backend.get_run("run").metadata == metadata
 
 
-def test_the_largest_text_survives_or_is_refused_by_name(backend, server_store) -> None:
+def test_the_largest_text_survives_or_is_refused_by_name(backend, emptied_server_store) -> None:
     backend.set_node_state("run", "node", error_message="x" * MAX_TEXT_BYTES)
     assert backend.get_node_state("run", "node").error_message == "x" * MAX_TEXT_BYTES
     with pytest.raises(InvalidFieldError, match="error_message"):
         backend.set_node_state("run", "node", error_message="x" * (MAX_TEXT_BYTES + 1))
     nothing = "\x00" * MAX_TEXT_BYTES  # twice as long as it is stored
-    if server_store.kind == "libsql":  # which takes 5 MiB in one row
+    if emptied_server_store.kind == "libsql":  # which takes 5 MiB in one row
         with pytest.raises(InvalidFieldError, match="too big"):
             backend.set_node_state("run", "node", error_message=nothing)
         return

@@ -15,7 +15,8 @@ from seeknal.state.memory import MemoryStateBackend, MemoryStore
 COST = {"postgresql": 10, "mysql": 12, "libsql": 25}
 """How many times as long a program takes on a server as on a store of this machine: so many fewer are run."""
 
-PATIENCE_S = 0 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 120
+IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+PATIENCE_S = 0 if IS_LONG else 120
 
 
 @contextmanager

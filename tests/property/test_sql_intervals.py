@@ -54,7 +54,7 @@ def options(request, tmp_path):
     """Return the options of a new database store of each kind."""
     if request.param == "sqlite":
         return {"db_path": tmp_path / "state.db"}
-    return request.getfixturevalue("shared_store")(request.param).options
+    return request.getfixturevalue("emptied_store")(request.param).options
 
 
 @pytest.fixture

@@ -73,9 +73,9 @@ def test_workers_that_are_killed_and_frozen_leave_no_gap_and_do_nothing_twice(ki
 
 
 def test_workers_of_a_server_that_are_killed_and_frozen_leave_no_gap_and_do_nothing_twice(
-    server_store, tmp_path: Path
+    emptied_server_store, tmp_path: Path
 ) -> None:
-    assert_all_happened(split("database", server_store.options, tmp_path, count=60), 60)
+    assert_all_happened(split("database", emptied_server_store.options, tmp_path, count=60), 60)
 
 
 @pytest.mark.nightly
@@ -87,5 +87,5 @@ def test_eight_workers_split_a_long_backfill(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(400)
-def test_eight_workers_split_a_long_backfill_on_a_server(server_store, tmp_path: Path) -> None:
-    assert_all_happened(split("database", server_store.options, tmp_path, count=400), 400)
+def test_eight_workers_split_a_long_backfill_on_a_server(emptied_server_store, tmp_path: Path) -> None:
+    assert_all_happened(split("database", emptied_server_store.options, tmp_path, count=400), 400)

@@ -129,7 +129,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
         return "file", {"base_path": tmp_path / "t", "checkpoint_bytes": 10_000}
     if request.param == "sqlite":
         return "database", {"db_path": tmp_path / "s.db"}
-    return "database", request.getfixturevalue("shared_store")(request.param).options
+    return "database", request.getfixturevalue("emptied_store")(request.param).options
 
 
 def stripes(

@@ -59,8 +59,10 @@ def test_processes_that_are_frozen_now_and_then_break_no_promise(kind: str, tmp_
     assert all(counted.values()), counted
 
 
-def test_processes_that_are_frozen_now_and_then_break_no_promise_of_a_server(server_store, tmp_path: Path) -> None:
-    counted = stress("database", server_store.options, tmp_path, processes=4, seconds=3)
+def test_processes_that_are_frozen_now_and_then_break_no_promise_of_a_server(
+    emptied_server_store, tmp_path: Path
+) -> None:
+    counted = stress("database", emptied_server_store.options, tmp_path, processes=4, seconds=3)
     assert all(counted.values()), counted
 
 
@@ -75,7 +77,7 @@ def test_eight_processes_for_minutes_break_no_promise(kind: str, tmp_path: Path,
 
 @pytest.mark.nightly
 @pytest.mark.timeout(400)
-def test_eight_processes_for_minutes_break_no_promise_of_a_server(server_store, tmp_path: Path, capsys) -> None:
-    counted = stress("database", server_store.options, tmp_path, processes=8, seconds=90)
+def test_eight_processes_for_minutes_break_no_promise_of_a_server(emptied_server_store, tmp_path: Path, capsys) -> None:
+    counted = stress("database", emptied_server_store.options, tmp_path, processes=8, seconds=90)
     with capsys.disabled():
-        print(f"\n{server_store.kind}: {counted}")
+        print(f"\n{emptied_server_store.kind}: {counted}")
