@@ -136,7 +136,7 @@ def test_the_database_backend_in_one_line(tmp_path):
 
 
 def test_a_broken_backend_of_an_installed_package(installed, tmp_path):
-    options = ("--option", "base_path={scratch}/x", "--option", "flavour=7")
+    options = ("--option", "base_path={scratch}/x", "--option", "flavour=7", "--case", "INT-")
     done = check("forgetful", *options, cwd=tmp_path, site=installed)
     assert done.returncode == 1
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
@@ -157,10 +157,11 @@ def test_failures_as_json_and_with_their_tracebacks(installed, tmp_path):
 
 
 def test_backends_that_take_a_store_or_nothing_at_all(installed, tmp_path):
-    for name in ("custom", "relative"):
-        done = check(name, "--output", "json", cwd=tmp_path, site=installed)
+    for name, cases in (("custom", ()), ("relative", ("--case", "INT-"))):
+        done = check(name, *cases, "--output", "json", cwd=tmp_path, site=installed)
         report = json.loads(done.stdout)
         assert (report["failures"], done.returncode) == ([], 0)
+        assert report["passed"] > 30
 
 
 @pytest.mark.parametrize(("name", "message"), [("deadly", "died in it (exit code 3)"), ("hanging", "no end after 1 s")])
@@ -214,7 +215,9 @@ def test_a_backend_that_a_program_registered(tmp_path, monkeypatch, capsys):
         pass
 
     monkeypatch.setattr(StateBackendFactory, "_registered", {"mine": MemoryStateBackend, "local": Local})
-    assert main(["state", "check-backend", "mine", "--output", "jsonl"]) == 0
-    assert json.loads(capsys.readouterr().out)["backend"] == "mine"
+    assert main(["state", "check-backend", "mine", "--output", "jsonl", "--case", "RUN-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["backend"] == "mine"
+    assert report["passed"] > 10
     assert main(["state", "check-backend", "local"]) == 2
     assert "imported by another process" in capsys.readouterr().err
