@@ -166,13 +166,14 @@ def test_a_store_whose_making_was_cut_short_anywhere_is_finished(mysql_store) ->
     """Each change of a table commits by itself there, so a kill leaves what came before it."""
     work_once(mysql_store.options)
     whole = {name.removeprefix(mysql_store.schema) for name in mysql_store.tables()}
+    indexes = indexes_of(mysql_store)
     statements = statements_of(printed(mysql_store))
     for done in range(1, len(statements)):
         with fresh_store(mysql_store.server) as half:
             mysql_store.run(*(each.replace(mysql_store.schema, half.schema) for each in statements[:done]))
             work_once(half.options)
             assert {name.removeprefix(half.schema) for name in half.tables()} == whole
-            assert indexes_of(half) == indexes_of(mysql_store)
+            assert indexes_of(half) == indexes
 
 
 # ---- what stands there ----
