@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 from tests.integration.test_attempts import ENDLESS, newest, said, when_written
@@ -14,6 +15,7 @@ from tests.integration.test_runner import Workshop, python_node
 from tests.integration.test_stopping import run_of, told_to_stop
 
 from seeknal.clock import SystemClock
+from seeknal.runner.control import Control
 from seeknal.runner.executors import InProcesses
 from seeknal.runner.stopping import KILL_SECONDS
 
@@ -167,3 +169,59 @@ def test_at_the_second_signal_the_process_of_a_function_is_killed(works):
     assert states(works) == {"transform.slow": ("failed", "cancelled")}
     assert run_of(works) == ("cancelled", [])
     assert ended(works, "pid")
+
+
+# ---- executors of somebody else ----
+
+
+class Broken(Executor):
+    """An executor that loses what it is given."""
+
+    def submit(self, fn, /, *args, **kwargs) -> Future:
+        future: Future = Future()
+        future.set_exception(RuntimeError("no machine is left"))
+        return future
+
+
+class BrokenWorkers:
+    """The same, of the kind that can end what it runs."""
+
+    def begin(self, task):
+        return Broken().submit(None, task), Control()
+
+
+def test_what_runs_on_an_executor_is_given_up_after_its_timeout_and_what_it_leaves_is_not_taken(works):
+    began, gate = pipe(works, "began"), pipe(works, "gate")
+    body = (
+        f"(ctx.project_path / {began!r}).write_text('x')\nreturn [{{'x': (ctx.project_path / {gate!r}).read_text()}}]"
+    )
+    add(works, "slow", body, "timeout='10s', retries=3")
+    moving = when_written(works, began, lambda: works.clock.advance(seconds=10))
+
+    def go_on(event) -> None:
+        if event.status == "ending":
+            works.clock.advance(seconds=KILL_SECONDS)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert works.run(executor=pool, on_event=go_on).status == "failed"
+        state = newest(works, "transform.slow")
+        (works.path / gate).write_text("late")
+    moving.join()
+    message = "timed out after 10 s; its executor cannot end it, so it was left going on"
+    assert (state.error_message, state.attempt) == (message, 1)
+    assert list((works.path / "target/outputs").glob("*.parquet")) == []
+
+
+def test_an_executor_that_gives_up_fails_the_attempt_and_says_what_it_said(works):
+    add(works, "one", "return [{'x': 1}]", "retries=1, retry_delay=0.01")
+    assert works.run(executor=Broken()).status == "failed"
+    state = newest(works, "transform.one")
+    assert (state.attempt, state.error_message) == (2, "its executor gave up: RuntimeError: no machine is left")
+
+
+def test_an_error_of_workers_that_is_no_node_s_ends_the_run_and_is_recorded(works):
+    add(works, "one", "return [{'x': 1}]")
+    with pytest.raises(RuntimeError, match="no machine is left"):
+        works.run(executor=BrokenWorkers())
+    assert newest(works, "transform.one").error_message == "no machine is left"
+    assert run_of(works) == ("failed", [])

@@ -185,8 +185,7 @@ class Execution:
         self._works[node.node_id] = begin_ranges(self._run, node, observed, planned, inputs)
         if not asked.is_shared:
             retry_parked(self._run, node)
-        again = asked.does_again(node.node_id)
-        restate(self._run, node, planned, lambda: self._plan(node, asked)[1], does_again=again)
+        restate(self._run, node, planned, lambda: self._plan(node, asked)[1], does_again=asked.does_again(node.node_id))
 
     def _begin_range(self) -> bool:
         """Begin a range of a node that is under way; return whether there was one to begin."""
@@ -267,14 +266,15 @@ class Execution:
         except KeyboardInterrupt:
             self._cancel()
             self._failed(attempt, NodeFailedError(CANCELLED, hint="Run again."))
+        except BaseException:
+            with attempt.work.block:  # it is no longer in the air, where all that runs is given up
+                raise
 
     def _complete_node(self, work: Work, outcome: Outcome) -> None:
-        if work.node.has_output:
-            facts = publish_output(self._project.path, work.node.node_id, outcome)
-            work.recorder.metadata[OUTPUT_KEY] = facts
-        work.recorder.row_count = outcome.rows
         with work.block:
-            pass
+            if work.node.has_output:
+                work.recorder.metadata[OUTPUT_KEY] = publish_output(self._project.path, work.node.node_id, outcome)
+            work.recorder.row_count = outcome.rows
         self._succeeded(work)
 
     def _failed(self, attempt: Attempt, error: NodeFailedError) -> None:
@@ -304,12 +304,11 @@ class Execution:
     def _settle_works(self) -> None:
         """End the nodes of which nothing is left, or nothing that this run will do."""
         for work in list(self._works.values()):
-            if work.in_flight or (work.is_waiting() and not self.is_cancelled):
-                continue
             is_given_up = self.is_cancelled or (work.failures and not self._continues)
-            if work.is_left and not is_given_up and work.look_at_us == 0:
-                continue  # it is asked for claims in the next round
-            self._settle(work)
+            # What was not asked for claims since something ended is asked in the next round.
+            is_to_come = work.is_waiting() or (work.is_left and work.look_at_us == 0)
+            if not work.in_flight and (is_given_up or not is_to_come):
+                self._settle(work)
 
     def _settle(self, work: RangedWork) -> None:
         observed = msgspec.structs.replace(
