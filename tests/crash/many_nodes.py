@@ -17,10 +17,10 @@ HOURS = 6
 KEYS = ("north", "south", "east", "west")
 
 COUNTS = {
-    "act": 138,  # Python commands
+    "act": 126,  # Python commands
     "shell": 8,  # shell commands, which outlive a runner that is killed
-    "act_hourly": 8,  # Python commands with a schedule
-    "act_keyed": 4,  # Python commands with partitions
+    "act_hourly": 16,  # Python commands with a schedule
+    "act_keyed": 8,  # Python commands with partitions
     "rows": 25,  # SQL transforms
     "function": 8,  # Python transforms
     "hourly": 6,  # SQL transforms with a schedule
