@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -102,14 +102,19 @@ class Factory:
         first = 1704067200 // 3600  # 2024-01-01
         return Counter(int(line.split()[0]) - first for line in (self.path / "computed").read_text().splitlines())
 
+    def begin_anew(self, name: str, old: str, new: str) -> None:
+        """Edit a file, and forget what was computed."""
+        Workshop("file", self.path).edit(name, old, new)
+        (self.path / "computed").unlink()
+
     def workers(self) -> set[str]:
         return {line.split()[1] for line in (self.path / "computed").read_text().splitlines()}
 
-    def check_is_done(self) -> None:
+    def check_is_done(self, whole: Sequence[str] = ("before", "after")) -> None:
         """Every row is there once, whole nodes were run once, and nothing is left."""
         total = duckdb.execute("FROM read_parquet(?)", [str(output_path(self.path, "transform.total"))]).fetchone()
         assert total == (HOURS, HOURS, HOURS)
-        assert (self.path / "whole").read_text().split() == ["before", "after"]
+        assert (self.path / "whole").read_text().split() == list(whole)
         for node_id in ("transform.hourly", "transform.second"):
             folder = parts_folder(self.path, node_id)
             assert sum(part.rows for part in list_parts(folder)) == HOURS
@@ -253,6 +258,22 @@ def test_a_plain_run_beside_a_backfill_waits_for_what_that_has_begun_and_does_th
     plain.succeeds()
     assert factory.computed().keys() == set(range(HOURS))
     factory.check_is_done()
+
+
+@in_one_place
+def test_a_node_that_has_changed_is_rebuilt_by_processes_that_share_it_each_range_once(factory):
+    factory.start().succeeds()
+    factory.begin_anew("seeknal/hourly.py", 'return [{"hour"', 'return [{"version": 2, "hour"')
+    runners = [factory.start("--backfill", gate_at=1), factory.start("--backfill", gate_at=3)]
+    for runner in runners:
+        runner.wait_at_gate()
+    for runner in runners:
+        runner.open_gate()
+    for runner in runners:
+        runner.succeeds()
+    assert factory.computed() == dict.fromkeys(range(HOURS), 1)
+    assert len(factory.workers()) == 2
+    factory.check_is_done(whole=["before", "after", "after"])
 
 
 def _running(backend: StateBackend, node_id: str) -> list[str]:
