@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from seeknal.errors import ConfigurationError, CycleError, GraphError, NodeFailedError
+from seeknal.model.schedule import as_schedule
 from seeknal.pipeline.fingerprint import fingerprint
 from seeknal.pipeline.load import load_project
 from seeknal.pipeline.nodes import PYTHON, Project
@@ -95,7 +96,45 @@ def test_everything_that_describes_a_node_is_read(project_path):
     node = load_project(write(project_path, SOURCE | {"seeknal/daily.yml": text})).nodes["transform.daily"]
     assert (node.description, node.tags, node.inputs) == ("What was sold.", ("a", "b"), ("source.sales",))
     assert (node.schedule, node.timezone) == ("@daily", "Europe/Berlin")
-    assert (node.start, node.end) == (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 31, 23, tzinfo=UTC))
+    assert (node.start, node.end) == (
+        datetime(2023, 12, 31, 23, tzinfo=UTC),
+        datetime(2024, 1, 31, 23, tzinfo=UTC),
+    )
+
+
+STARTS = {
+    "a date in the east": ("2024-01-01", "Asia/Jakarta", datetime(2023, 12, 31, 17, tzinfo=UTC)),
+    "a date in the west": ("2024-01-01", "America/New_York", datetime(2024, 1, 1, 5, tzinfo=UTC)),
+    "a date without a time zone": ("2024-01-01", None, datetime(2024, 1, 1, tzinfo=UTC)),
+    "a time that YAML knows": ("2024-07-01 12:30:00", "Europe/Berlin", datetime(2024, 7, 1, 10, 30, tzinfo=UTC)),
+    "a time that YAML takes for text": ("2024-07-01T12:30", "Europe/Berlin", datetime(2024, 7, 1, 10, 30, tzinfo=UTC)),
+    "a time with an offset": ("2024-01-01T00:00:00+01:00", "Asia/Jakarta", datetime(2023, 12, 31, 23, tzinfo=UTC)),
+    "an offset that YAML takes for text": ("2024-01-01T00:00Z", "Asia/Jakarta", datetime(2024, 1, 1, tzinfo=UTC)),
+    "a time that clocks skip": ("2024-03-31T02:30", "Europe/Berlin", datetime(2024, 3, 31, 1, tzinfo=UTC)),
+    "a midnight that clocks skip": ("2018-11-04", "America/Sao_Paulo", datetime(2018, 11, 4, 3, tzinfo=UTC)),
+    "a time that clocks show twice": ("2024-10-27T02:30", "Europe/Berlin", datetime(2024, 10, 27, 0, 30, tzinfo=UTC)),
+}
+
+
+@pytest.mark.parametrize(("start", "timezone", "instant"), STARTS.values(), ids=STARTS)
+def test_a_start_is_what_the_clocks_of_the_node_show_unless_it_has_an_offset(project_path, start, timezone, instant):
+    zone = {"timezone": timezone} if timezone else {}
+    keys = yaml(kind="command", name="n", command="'true'", schedule="'@daily'", start=start, **zone)
+    options = {"schedule": "@daily", "start": start, **zone}
+    code = f"from seeknal.pipeline import command\n\n@command(**{options!r})\ndef p(ctx):\n    pass\n"
+    nodes = load_project(write(project_path, {"seeknal/n.yml": keys, "seeknal/p.py": code})).nodes
+    assert (nodes["command.n"].start, nodes["command.p"].start) == (instant, instant)
+
+
+def test_the_first_day_of_a_daily_node_is_that_of_its_time_zone(project_path):
+    keys = yaml(kind="command", name="n", command="'true'", schedule="'@daily'", start="2024-01-01", end="2024-01-03")
+    write(project_path, {"seeknal/n.yml": f"{keys}timezone: Asia/Jakarta\n"})
+    node = load_project(project_path).nodes["command.n"]
+    first, second = as_schedule(node.schedule, node.timezone).ticks(node.start, node.end)
+    assert (first.start, second.end) == (
+        datetime(2023, 12, 31, 17, tzinfo=UTC),
+        datetime(2024, 1, 2, 17, tzinfo=UTC),
+    )
 
 
 def test_python_nodes_are_marked_with_and_without_parentheses(project_path):
@@ -176,6 +215,21 @@ REFUSED = {
         "Europe/Berlin",
     ),
     "a start that is no date": (yaml(**NODE, schedule="'@daily'", start="soon"), "start 'soon'", "2024-01-10"),
+    "a start that no clock of its zone can show": (
+        yaml(**NODE, schedule="'@daily'", start="0001-01-01", timezone="Asia/Jakarta"),
+        "start '0001-01-01' lies outside the years 1 to 9999",
+        "within them",
+    ),
+    "an end at the start": (
+        yaml(**NODE, schedule="'@daily'", start="2024-01-02", end="2024-01-02"),
+        "`end: 2024-01-02` is not after `start: 2024-01-02`",
+        "the day after",
+    ),
+    "an end that comes before the start on the clocks of its zone": (
+        yaml(**NODE, schedule="'@hourly'", start="2024-01-02", end="2024-01-02T00:30+02:00", timezone="Europe/Berlin"),
+        "`end: 2024-01-02T00:30+02:00` is not after `start: 2024-01-02`",
+        "the day after",
+    ),
     "an impossible date": (yaml(**NODE, schedule="'@daily'", start="2024-13-45"), "month", "YAML"),
     "YAML that is broken": ("kind: [transform\n", "cannot be read", "YAML"),
     "a key twice": ("kind: transform\nkind: source\n", "kind", "YAML"),

@@ -94,7 +94,7 @@ def as_length(text: str, option: str) -> timedelta:
             return int(found[1]) * timedelta(**{(_ELAPSED | _CALENDAR)[found[2]]: 1})
     except OverflowError:
         pass  # no timedelta is so long
-    raise ConfigurationError(f"{option} {text!a} is not a length of time", hint="Write it like 90m, 6h, 2d or 1w.")
+    raise ConfigurationError(f"{option} {text!a} is not a length of time", hint="Write it like 45s, 90m, 6h, 2d or 1w.")
 
 
 def as_span(start: str, end: str, zone: ZoneInfo) -> Interval:
@@ -159,10 +159,6 @@ def _shifted(origin: str, shift: str, zone: ZoneInfo, now: datetime) -> datetime
 
 
 def _on_clocks(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Return the instant of a naive wall-clock time; the first one where clocks show it twice."""
-    from seeknal.model.wall_clock import instants
+    from seeknal.model.wall_clock import first_instant
 
-    try:
-        return instants(wall.replace(fold=0), zone, both=False)[0]
-    except OverflowError:  # it looks at the days around, and there is none before the first and behind the last
-        return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    return first_instant(wall, zone)

@@ -56,6 +56,18 @@ def instants(wall: datetime, zone: ZoneInfo, *, both: bool) -> list[datetime]:
     return change_near(wall.date(), zone).instants(written, both=both) if offset is None else [written - offset]
 
 
+def first_instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return the instant of a naive wall-clock time, in UTC: where it exists twice, the first.
+
+    Raises:
+        OverflowError: It lies outside the years 1 to 9999 in UTC.
+    """
+    try:
+        return instants(wall.replace(fold=0), zone, both=False)[0]
+    except OverflowError:  # it looks at the days around, and there is none before the first and behind the last
+        return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
 def midnight(day: date, zone: ZoneInfo) -> datetime:
     """Return the instant, in UTC, at which a day begins: where its midnight exists twice, the first."""
     return instants(datetime.combine(day, time()), zone, both=False)[0]

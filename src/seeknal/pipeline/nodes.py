@@ -26,8 +26,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         function: The name of the function in ``file``.
         inputs: Ids of the nodes it needs, each once.
         schedule: A cron expression or shorthand; then it is computed for the ticks that are missing.
-        timezone: Of the schedule.
-        start: Where the first tick begins; never ``None`` with a schedule.
+        timezone: Of the schedule, and of a start and an end that were written without an offset.
+        start: Where the first tick begins, in UTC; never ``None`` with a schedule.
         end: Where the last tick ends; now, when ``None``.
         lookback: How many of the last ticks are computed again with each new one.
         lateness_seconds: How long after its end a tick is due.

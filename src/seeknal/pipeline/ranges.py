@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from seeknal.errors import ConfigurationError, IntervalError, InvalidFieldError, InvalidIdError
+from seeknal.errors import ConfigurationError, IntervalError, InvalidIdError
 from seeknal.model.ids import check_id
-from seeknal.model.instants import parse_instant
 from seeknal.model.schedule import as_schedule
+from seeknal.model.wall_clock import first_instant
 from seeknal.pipeline.attempts import seconds
 
 RANGE_KEYS = ("schedule", "timezone", "start", "end", "lookback", "lateness", "batch_size", "partitions")
@@ -48,7 +49,13 @@ def range_fields(options: Mapping[str, Any], place: str) -> dict[str, Any]:
     if schedule is not None and "start" not in given:
         raise ConfigurationError(f"{place}: a schedule needs `start`", hint="Add `start: 2024-01-01`.")
     found: dict[str, Any] = {key: given[key] for key in ("schedule", "timezone") if key in given}
-    found |= {key: _instant(given[key], key, place) for key in ("start", "end") if key in given}
+    zone = ZoneInfo(given.get("timezone", "UTC"))
+    found |= {key: _instant(given[key], key, zone, place) for key in ("start", "end") if key in given}
+    if "end" in found and found["end"] <= found["start"]:
+        raise ConfigurationError(
+            f"{place}: `end: {given['end']}` is not after `start: {given['start']}`",
+            hint="The end is no part of the data: for one day, write the day after it.",
+        )
     found |= {key: _count(given[key], key, place) for key in ("lookback", "batch_size") if key in given}
     if "lateness" in given:
         found["lateness_seconds"] = seconds(given["lateness"], "lateness", place)
@@ -57,11 +64,20 @@ def range_fields(options: Mapping[str, Any], place: str) -> dict[str, Any]:
     return found
 
 
-def _instant(value: object, key: str, place: str) -> datetime:
+def _instant(value: object, key: str, zone: ZoneInfo, place: str) -> datetime:
+    """Return the instant that a date or a time means; what has no offset is what the clocks of a zone show."""
     try:
-        return parse_instant(value.isoformat() if isinstance(value, date) else str(value), key)
-    except InvalidFieldError as error:
-        raise ConfigurationError(f"{place}: {error}", hint=error.hint) from error
+        moment = datetime.fromisoformat(value.isoformat() if isinstance(value, date) else str(value))
+        return first_instant(moment, zone) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(
+            f"{place}: {key} {str(value)!r} lies outside the years 1 to 9999 in UTC", hint="Write one within them."
+        ) from None
+    except ValueError:
+        raise ConfigurationError(
+            f"{place}: {key} {str(value)!r} is not an ISO 8601 date or time",
+            hint="Write it like 2024-01-10, 2024-01-10T12:00 or 2024-01-10T12:00:00+01:00.",
+        ) from None
 
 
 def _count(value: object, key: str, place: str) -> int:
