@@ -132,7 +132,7 @@ def test_json_has_the_intervals_that_are_missing(project, capsys):
         project,
         {
             "seeknal/daily.yml": "kind: transform\nname: daily\nschedule: '@daily'\nstart: 2024-01-01\n"
-            "end: 2024-01-03\ntransform: SELECT 1 AS x\n"
+            "end: 2024-01-03\ntransform: SELECT '{{ start }}' AS x\n"
         },
     )
     assert main(["run", "--dry-run", "--nodes", "daily", "--output", "json"]) == 0

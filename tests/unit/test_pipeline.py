@@ -26,6 +26,11 @@ TOTALS = {
 DATA = {"data/sales.csv": "shop,amount\nnorth,1\n"}
 
 
+NODE = {"kind": "transform", "name": "n", "transform": "SELECT 1 AS x"}
+COMMAND = {"kind": "command", "name": "n", "command": "'true'"}
+DAILY = {"schedule": "'@daily'", "start": "2024-01-01"}
+
+
 @pytest.fixture
 def project_path(tmp_path):
     return write(tmp_path, {"seeknal_project.yml": "name: shop\n"})
@@ -91,7 +96,7 @@ def test_everything_that_describes_a_node_is_read(project_path):
         inputs:
           - ref: source.sales
           - ref: source.sales
-        transform: SELECT 1 AS x FROM ref('source.sales') -- not from ref('source.nothing')
+        transform: SELECT '{{ start }}' AS x FROM ref('source.sales') -- not from ref('source.nothing')
         """
     node = load_project(write(project_path, SOURCE | {"seeknal/daily.yml": text})).nodes["transform.daily"]
     assert (node.description, node.tags, node.inputs) == ("What was sold.", ("a", "b"), ("source.sales",))
@@ -174,9 +179,30 @@ def test_a_node_that_is_imported_belongs_to_the_file_that_defines_it(project_pat
     assert [node.file for node in nodes.values()] == ["seeknal/define_raw.py"]
 
 
+FILLED = {
+    "a query that names its end alone": {**NODE, "transform": "\"SELECT TIMESTAMP '{{end}}' AS x\"", **DAILY},
+    "a query that names its partition": {
+        **NODE,
+        "transform": "\"SELECT '{{ partition }}' AS x\"",
+        "partitions": "[ID]",
+    },
+    "an unknown name in a comment of a query": {**NODE, "transform": '"SELECT 1 AS x -- {{ what }}"'},
+    "a command that has its range in the environment": {**COMMAND, **DAILY},
+    "a command that names its range": {**COMMAND, "command": "'echo {{ start }}'", **DAILY},
+    "a command with what looks like a template of another program": {
+        **COMMAND,
+        "command": "'docker ps --format \"{{.Names}} {{json .}}\"'",
+    },
+}
+
+
+@pytest.mark.parametrize("keys", FILLED.values(), ids=FILLED)
+def test_what_can_be_filled_in_is_taken(project_path, keys):
+    assert len(load_project(write(project_path, {"seeknal/n.yml": yaml(**keys)})).nodes) == 1
+
+
 # ---- refusing ----
 
-NODE = {"kind": "transform", "name": "n", "transform": "SELECT 1 AS x"}
 PYTHON_NODE = "from seeknal.pipeline import transform\n\n@transform({})\ndef step(ctx):\n    return None\n"
 
 REFUSED = {
@@ -231,6 +257,38 @@ REFUSED = {
         "the day after",
     ),
     "an impossible date": (yaml(**NODE, schedule="'@daily'", start="2024-13-45"), "month", "YAML"),
+    "a scheduled query of all rows": (yaml(**NODE, **DAILY), "neither `{{ start }}` nor `{{ end }}`", "'{{ start }}'"),
+    "a scheduled query that names its range in a comment": (
+        yaml(**NODE | {"transform": '"SELECT 1 AS x -- {{ start }}"'}, **DAILY),
+        "neither `{{ start }}` nor `{{ end }}`",
+        "moment < '{{ end }}'",
+    ),
+    "a query of all rows for each partition": (
+        yaml(**NODE, partitions="[ID]"),
+        "does not name `{{ partition }}`",
+        "'{{ partition }}'",
+    ),
+    "a misspelt name to fill in": (
+        yaml(**NODE | {"transform": "\"SELECT '{{ strat }}'\""}, **DAILY),
+        "`{{ strat }}`",
+        "Did you mean {{ start }}? Known: {{ start }}, {{ end }}, {{ partition }}.",
+    ),
+    "a misspelt name in a command": (yaml(**COMMAND | {"command": "'echo {{key}}'"}), "`{{ key }}`", "Known:"),
+    "an instant without a schedule": (
+        yaml(**NODE | {"transform": "\"SELECT '{{ start }}'\""}),
+        "`{{ start }}` means nothing without `schedule`",
+        "Add `schedule`",
+    ),
+    "an instant of a partition": (
+        yaml(**COMMAND | {"command": "'echo {{ end }}'"}, partitions="[ID]"),
+        "`{{ end }}` means nothing without `schedule`",
+        "leave it out",
+    ),
+    "a partition of a schedule": (
+        yaml(**NODE | {"transform": "\"SELECT '{{ partition }}', '{{ start }}'\""}, **DAILY),
+        "`{{ partition }}` means nothing without `partitions`",
+        "Add `partitions`",
+    ),
     "YAML that is broken": ("kind: [transform\n", "cannot be read", "YAML"),
     "a key twice": ("kind: transform\nkind: source\n", "kind", "YAML"),
     "a list": ("- kind: transform\n", "holds no keys", "key: value"),
@@ -362,10 +420,10 @@ CHANGES = {
     "the case of a column in SQL": ("seeknal/totals.yml", "AS note", "AS Note", TOTALS_ON),
     "the query": ("seeknal/totals.yml", "SELECT shop", "SELECT amount", TOTALS_ON),
     "a schedule": (
-        "seeknal/totals.yml",
-        "name: totals",
-        "name: totals\nschedule: '@daily'\nstart: 2024-01-01",
-        TOTALS_ON,
+        "seeknal/other.yml",
+        "name: other",
+        "name: other\nschedule: '@daily'\nstart: 2024-01-01",
+        {"command.other"},
     ),
     "a description": ("seeknal/totals.yml", "name: totals", "name: totals\ndescription: other", NEITHER),
     "tags": ("seeknal/totals.yml", "name: totals", "name: totals\ntags: [other]", NEITHER),

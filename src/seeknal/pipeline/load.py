@@ -16,6 +16,7 @@ from seeknal.pipeline.attempts import ATTEMPT_KEYS, attempt_fields
 from seeknal.pipeline.nodes import Node, Project, sql_refs
 from seeknal.pipeline.python_nodes import python_nodes
 from seeknal.pipeline.ranges import RANGE_KEYS, range_fields
+from seeknal.pipeline.templates import check_templates
 
 CONTENT = {"source": "table", "transform": "transform", "command": "command"}
 FORMATS = ("csv", "json", "jsonl", "parquet")
@@ -93,6 +94,9 @@ def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
         check_id(f"{kind}.{name}", "name")
     except InvalidIdError as error:
         raise ConfigurationError(f"{file}: {error}", hint=error.hint) from error
+    ranges = range_fields(raw, str(file))
+    if kind != "source":
+        check_templates(kind, content, ranges, str(file))
     refs = sql_refs(content) if kind == "transform" else ()
     return Node(
         kind=kind,
@@ -103,7 +107,7 @@ def _node(raw: dict[str, Any], file: Path, project_path: Path) -> Node:
         inputs=tuple(dict.fromkeys((*_inputs(raw.get("inputs") or [], file), *refs))),
         description=str(raw.get("description") or ""),
         tags=_tags(raw.get("tags") or [], file),
-        **range_fields(raw, str(file)),
+        **ranges,
         **attempt_fields(raw, str(file)),
     )
 
