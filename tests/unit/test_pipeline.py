@@ -296,9 +296,53 @@ REFUSED = {
 }
 
 REFUSED_PYTHON = {
-    "a file that raises": ("x = 1 / 0\n", "ZeroDivisionError: division by zero", "run to find its nodes"),
-    "a file that is not Python": ("def step(:\n", "SyntaxError", "run to find its nodes"),
-    "a file that ends the program": ("raise SystemExit(3)\n", "SystemExit: 3", "run to find its nodes"),
+    "a file that raises": (
+        "def halve(x):\n    return x / 0\n\nhalf = halve(1)\n",
+        "bad.py, line 2: ZeroDivisionError: division by zero",
+        "run to find its nodes",
+    ),
+    "a file that is not Python": (
+        "\ndef step(:\n",
+        "bad.py, line 2: SyntaxError: invalid syntax",
+        "run to find its nodes",
+    ),
+    "a file that raises in the library": (
+        "import json\n\nvalue = json.loads('')\n",
+        "bad.py, line 3: JSONDecodeError: Expecting value",
+        "run to find its nodes",
+    ),
+    "a file that ends the program": ("raise SystemExit(3)\n", "bad.py, line 1: SystemExit: 3", "run to find its nodes"),
+    "a file with a zero byte": ("x = 1\0\n", "bad.py cannot be run: SyntaxError: source code", "run to find its nodes"),
+    "a function that takes nothing": (
+        PYTHON_NODE.replace("(ctx)", "()").format(""),
+        "step() cannot be called with `ctx` alone: too many positional arguments",
+        "Write `def step(ctx):`",
+    ),
+    "a function that takes more": (
+        PYTHON_NODE.replace("(ctx)", "(ctx, day)").format(""),
+        "step(ctx, day) cannot be called with `ctx` alone: missing a required argument: 'day'",
+        "needs a default",
+    ),
+    "a function that takes a name only": (
+        PYTHON_NODE.replace("(ctx)", "(*, ctx)").format(""),
+        "step(*, ctx) cannot be called",
+        "Write `def step(ctx):`",
+    ),
+    "a coroutine function": (
+        PYTHON_NODE.replace("def step", "async def step").format(""),
+        "step is a coroutine function",
+        "without `async`",
+    ),
+    "a generator function": (
+        PYTHON_NODE.replace("return None", "yield None").format(""),
+        "step is a generator function",
+        "with `return`",
+    ),
+    "an asynchronous generator function": (
+        PYTHON_NODE.replace("def step", "async def step").replace("return None", "yield None").format(""),
+        "step is a generator function",
+        "with `return`",
+    ),
     "an unknown option": (PYTHON_NODE.format("input=['source.a']"), "'input'", "Did you mean inputs?"),
     "inputs that are text": (PYTHON_NODE.format("inputs='source.a'"), "inputs", 'inputs=["..."]'),
     "inputs that are a number": (PYTHON_NODE.format("inputs=5"), "inputs", 'inputs=["..."]'),
@@ -327,6 +371,41 @@ def test_a_python_file_that_cannot_be_used_is_named_with_its_option_and_the_reme
     assert "bad.py" in str(raised.value)
     assert names in str(raised.value)
     assert hint in raised.value.hint
+
+
+def test_an_error_in_what_a_file_imports_from_beside_itself_names_that_and_its_line(project_path):
+    write(project_path, {"seeknal/bad.py": "import broken\n", "seeknal/broken.py": "\n\n1 / 0\n"})
+    with pytest.raises(ConfigurationError) as raised:
+        load_project(project_path)
+    folder = project_path / "seeknal"
+    assert str(raised.value) == (
+        f"{folder / 'bad.py'} cannot be run: {folder / 'broken.py'}, line 3: ZeroDivisionError: division by zero"
+    )
+
+
+def test_a_function_that_a_decorator_gives_what_it_needs_is_a_node(project_path):
+    text = """
+        import functools
+
+        from seeknal.pipeline import transform
+
+        def with_factor(function):
+            @functools.wraps(function)
+            def wrapper(ctx):
+                return function(ctx, 2)
+            return wrapper
+
+        @transform
+        @with_factor
+        def step(ctx, factor):
+            return [{"x": factor}]
+
+        @transform
+        def other(ctx, *more, factor=3):
+            return [{"x": factor}]
+        """
+    nodes = load_project(write(project_path, {"seeknal/steps.py": text})).nodes
+    assert sorted(nodes) == ["transform.other", "transform.step"]
 
 
 def test_a_file_that_is_not_utf_8_is_refused(project_path):

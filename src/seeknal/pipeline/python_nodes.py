@@ -7,8 +7,10 @@ import difflib
 import importlib
 import importlib.util
 import sys
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
+import traceback
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -27,6 +29,11 @@ _MARK = "__seeknal_node__"
 _OPTIONS = ("name", "inputs", "description", "tags", *RANGE_KEYS, *ATTEMPT_KEYS)
 _PREFIX = "seeknal_project_"
 _loading = threading.RLock()
+_LAZY = (
+    (inspect.iscoroutinefunction, "coroutine function"),
+    (inspect.isasyncgenfunction, "generator function"),
+    (inspect.isgeneratorfunction, "generator function"),
+)
 _loaded: dict[Path, tuple[bytes, ModuleType]] = {}
 """The files of projects that were run, with the code that they had; for as long as nothing they import changes."""
 _imported: dict[str, tuple[ModuleType, Path, bytes]] = {}
@@ -101,7 +108,8 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
     """Return the nodes that a Python file defines, in the order of definition; running the file defines them.
 
     Raises:
-        ConfigurationError: The file cannot be run, or an option of a node cannot be used.
+        ConfigurationError: The file cannot be run, an option of a node cannot be used, or its function cannot be
+            called with ``ctx``, or would return before it has done anything.
     """
     place = str(file.relative_to(project_path))
     module = load_module(file)
@@ -118,6 +126,7 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
         kind, options = mark
         _check_options(options, place)
         body = bodies.get(attribute)
+        _check_function(function, attribute, place)
         refs = _literal_refs(body) if body is not None else []
         found.append(
             Node(
@@ -144,7 +153,7 @@ def load_module(file: Path) -> ModuleType:
     imported from beside themselves, has been edited.
 
     Raises:
-        ConfigurationError: It raised; the message names the file.
+        ConfigurationError: It raised; the message names the file and the line.
     """
     with _loading:
         _forget_imported(file.parent)
@@ -168,8 +177,7 @@ def _executed(file: Path) -> ModuleType:
         except (Exception, SystemExit) as error:  # a project's code may raise anything
             del sys.modules[name]
             raise ConfigurationError(
-                f"{file} cannot be run: {type(error).__name__}: {error}",
-                hint="Correct the file; it is run to find its nodes.",
+                _told(error, file), hint="Correct the file; it is run to find its nodes."
             ) from error
     return module
 
@@ -188,6 +196,23 @@ def _importing_from(folder: Path) -> Iterator[None]:
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
         try:
+def _told(error: BaseException, file: Path) -> str:
+    """Return what a file of a project has raised, and in which line of it or of what it imports from beside itself."""
+    places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    text = str(error)
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        places.append((error.filename, error.lineno))
+        text = error.msg
+    folder = file.parent.absolute()
+    own = [(Path(name), line) for name, line in places if Path(name).absolute().is_relative_to(folder)]
+    what = f"{type(error).__name__}: {text}"
+    if not own:
+        return f"{file} cannot be run: {what}"
+    path, line = own[-1]
+    is_other = path.absolute() != file.absolute()
+    return f"{file} cannot be run: {path}, line {line}: {what}" if is_other else f"{file}, line {line}: {what}"
+
+
             yield
         finally:
             sys.path.remove(str(folder))
@@ -240,6 +265,30 @@ def _literal_refs(body: ast.FunctionDef) -> list[str]:
         call.args[0].value
         for call in ast.walk(body)
         if isinstance(call, ast.Call)
+def _check_function(function: object, name: str, place: str) -> None:
+    """Raise if a function cannot be called with ``ctx`` alone, or only makes something that would have to be run."""
+    if not callable(function):
+        raise ConfigurationError(f"{place}: {name} is no function", hint=f"Write `def {name}(ctx):`.")
+    for is_lazy, what in _LAZY:
+        if is_lazy(function):
+            raise ConfigurationError(
+                f"{place}: {name} is a {what}, which does nothing when it is called",
+                hint=f"Write `def {name}(ctx):`, with `return` and without `async` and `yield`.",
+            )
+    try:
+        # Not of what a decorator has wrapped: that is called by the wrapper, with whatever it adds.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except ValueError:  # some that are written in C have none
+        return
+    try:
+        signature.bind("ctx")
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{place}: {name}{signature} cannot be called with `ctx` alone: {error}",
+            hint=f"Write `def {name}(ctx):`; whatever else it takes needs a default.",
+        ) from error
+
+
         and isinstance(call.func, ast.Attribute)
         and call.func.attr == "ref"
         and call.args
