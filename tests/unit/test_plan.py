@@ -10,9 +10,10 @@ from seeknal.model.intervals import Interval
 from seeknal.model.records import NodeState
 from seeknal.pipeline.fingerprint import MadeOf
 from seeknal.pipeline.nodes import PYTHON, Node
+from seeknal.runner.held import Read
 from seeknal.runner.outputs import as_part, part_file
 from seeknal.runner.plan import CACHED, LEFT, RUN, Asked, Observed, Planned, plan_nodes
-from seeknal.runner.ranges import Done, Read
+from seeknal.runner.ranges import Done
 from seeknal.runner.reasons import Reason, Why
 
 NOW = datetime(2024, 1, 10, 12, tzinfo=UTC)

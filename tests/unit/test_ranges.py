@@ -13,20 +13,9 @@ from seeknal.model.intervals import Interval, covers, intersect, subtract, union
 from seeknal.model.pending import pending_intervals
 from seeknal.model.schedule import as_schedule
 from seeknal.pipeline.nodes import Node
+from seeknal.runner.held import Held, Read, held_parts
 from seeknal.runner.outputs import as_part, list_parts, part_file, unit_name
-from seeknal.runner.ranges import (
-    Done,
-    Held,
-    Ranges,
-    Read,
-    Window,
-    foreseen,
-    held_parts,
-    holds,
-    meets,
-    owned_parts,
-    plan_ranges,
-)
+from seeknal.runner.ranges import Done, Ranges, Window, foreseen, holds, meets, owned_parts, plan_ranges
 
 BEGIN, HOUR = datetime(2024, 1, 1, tzinfo=UTC), timedelta(hours=1)
 TICKS = 10
@@ -194,6 +183,16 @@ def test_processes_that_share_do_nothing_again_for_a_lookback():
     assert left(hourly(lookback=2), done, now=NOW + HOUR, is_shared=True) == [(10, 11)]
 
 
+def test_a_day_is_as_long_as_the_clocks_of_its_time_zone_make_it():
+    begin = datetime(2024, 3, 29, 23, tzinfo=UTC)  # a midnight of Berlin, two days before the clocks go forward
+    node = hourly(schedule="@daily", timezone="Europe/Berlin", start=begin, batch_size=1)
+    batches = planned(node, now=begin + timedelta(days=3)).batches
+    assert [(each.end - each.start) // HOUR for each in batches] == [24, 23, 24]
+    parts = tuple(part_of(unit, "r1") for unit in batches)
+    done = Done(spans=tuple((unit, "r1") for unit in batches), parts=parts)
+    assert planned(node, done, now=begin + timedelta(days=3)).batches == ()
+
+
 def test_a_tick_is_due_when_its_rows_had_time_to_arrive():
     assert left(hourly(lateness_seconds=5400.0)) == [(0, 8)]
 
@@ -209,6 +208,14 @@ def test_a_window_leaves_out_what_is_not_in_it():
     assert left(node, window=Window(end=BEGIN)) == []
     assert left(node, window=Window(start=BEGIN - HOUR, end=BEGIN + HOUR)) == [(0, 1)]
     assert left(node, window=Window(start=BEGIN + 8 * HOUR, end=BEGIN + 50 * HOUR)) == [(8, 10)]
+
+
+def test_a_window_that_cuts_a_tick_leaves_it_out():
+    done = completed(("r1", 0, 1), ("r1", 1, 2), ("r1", 2, 10))
+    half = timedelta(minutes=30)
+    window = Window(start=BEGIN + half, end=BEGIN + 2 * HOUR + half, restates=True)
+    plan = planned(hourly(), done, window=window)
+    assert (told(plan.batches), told(plan.lost)) == ([(1, 2)], [(1, 2)])
 
 
 def test_a_window_takes_back_nothing_outside_of_it():
@@ -340,7 +347,7 @@ def test_what_a_command_did_counts_under_the_fingerprint_of_its_run():
     assert (told(plan.valid), told(plan.batches), told(plan.lost)) == ([(0, 3), (6, 10)], [(3, 6)], [(3, 6)])
     assert left(node, done, newest="e") == [(3, 10)]
     assert left(node, done, definition="e", newest="e") == [(0, 3)]
-    assert left(node, done, newest=None) == [(3, 10)]
+    assert left(node, done, newest=None) == [(3, 6)], "what was completed by hand before the first run is done"
 
 
 def test_a_command_does_again_what_is_asked_for_and_no_more():

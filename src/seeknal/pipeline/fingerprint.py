@@ -65,7 +65,7 @@ def own_parts(node: Node, project_path: Path) -> MadeOf:
     Raises:
         NodeFailedError: The data file of a source cannot be read.
     """
-    config = {
+    config: dict[str, str | bool | None] = {
         "kind": node.kind,
         "format": node.format,
         "schedule": node.schedule,
@@ -75,6 +75,8 @@ def own_parts(node: Node, project_path: Path) -> MadeOf:
         "function": node.function,
         "table": node.content if node.kind == "source" and node.format != PYTHON else None,
     }
+    if node.partitions is not None:  # which ones does not count, but that it is computed for one at a time
+        config["partitioned"] = True
     parts = {CONFIG: _digest(json.dumps(config, sort_keys=True))}
     if node.format == PYTHON:
         code = NamedCode(project_path / node.file, node.function, project_path)

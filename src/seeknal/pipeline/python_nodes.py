@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
 import importlib
 import importlib.util
-import sys
 import inspect
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -28,12 +29,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__seeknal_node__"
 _OPTIONS = ("name", "inputs", "description", "tags", *RANGE_KEYS, *ATTEMPT_KEYS)
 _PREFIX = "seeknal_project_"
-_loading = threading.RLock()
 _LAZY = (
     (inspect.iscoroutinefunction, "coroutine function"),
     (inspect.isasyncgenfunction, "generator function"),
     (inspect.isgeneratorfunction, "generator function"),
 )
+_loading = threading.RLock()
 _loaded: dict[Path, tuple[bytes, ModuleType]] = {}
 """The files of projects that were run, with the code that they had; for as long as nothing they import changes."""
 _imported: dict[str, tuple[ModuleType, Path, bytes]] = {}
@@ -125,8 +126,8 @@ def python_nodes(file: Path, project_path: Path) -> list[Node]:
         seen.add(id(function))  # a second name for it makes no second node
         kind, options = mark
         _check_options(options, place)
-        body = bodies.get(attribute)
         _check_function(function, attribute, place)
+        body = bodies.get(attribute)
         refs = _literal_refs(body) if body is not None else []
         found.append(
             Node(
@@ -164,6 +165,19 @@ def load_module(file: Path) -> ModuleType:
         return found[1]
 
 
+def code_stamp(file: Path) -> str:
+    """Return a hash of a Python file of a project and of all that such files have imported from beside themselves.
+
+    It changes whenever the module that `load_module` returns may be another one.
+    """
+    with _loading:
+        load_module(file)
+        digest = hashlib.sha256(_loaded[file][0])
+        for path, code in sorted((str(path), code) for _, path, code in _imported.values()):
+            digest.update(f"{path} {len(code)} ".encode() + code)
+        return digest.hexdigest()
+
+
 def _executed(file: Path) -> ModuleType:
     name = f"{_PREFIX}{file.stem}_{abs(hash(str(file.resolve())))}"
     spec = importlib.util.spec_from_file_location(name, file)
@@ -182,20 +196,6 @@ def _executed(file: Path) -> ModuleType:
     return module
 
 
-@contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    """Let a block import what stands in a folder, as it is now: not what it was when it was last imported.
-
-    One thread at a time, since the path and the modules belong to the whole process.
-    """
-    with _loading:
-        _forget_imported(folder)
-        before = dict(sys.modules)
-        writes_no_bytecode = sys.dont_write_bytecode
-        sys.dont_write_bytecode = True
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
-        try:
 def _told(error: BaseException, file: Path) -> str:
     """Return what a file of a project has raised, and in which line of it or of what it imports from beside itself."""
     places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
@@ -213,6 +213,20 @@ def _told(error: BaseException, file: Path) -> str:
     return f"{file} cannot be run: {path}, line {line}: {what}" if is_other else f"{file}, line {line}: {what}"
 
 
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let a block import what stands in a folder, as it is now: not what it was when it was last imported.
+
+    One thread at a time, since the path and the modules belong to the whole process.
+    """
+    with _loading:
+        _forget_imported(folder)
+        before = dict(sys.modules)
+        writes_no_bytecode = sys.dont_write_bytecode
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        try:
             yield
         finally:
             sys.path.remove(str(folder))
@@ -251,20 +265,6 @@ def _check_options(options: dict[str, Any], place: str) -> None:
             )
 
 
-def _name(kind: str, name: str, place: str) -> str:
-    try:
-        check_id(name, "name")
-        check_id(f"{kind}.{name}", "name")
-    except InvalidIdError as error:
-        raise ConfigurationError(f"{place}: {error}", hint=error.hint) from error
-    return name
-
-
-def _literal_refs(body: ast.FunctionDef) -> list[str]:
-    return [
-        call.args[0].value
-        for call in ast.walk(body)
-        if isinstance(call, ast.Call)
 def _check_function(function: object, name: str, place: str) -> None:
     """Raise if a function cannot be called with ``ctx`` alone, or only makes something that would have to be run."""
     if not callable(function):
@@ -289,6 +289,20 @@ def _check_function(function: object, name: str, place: str) -> None:
         ) from error
 
 
+def _name(kind: str, name: str, place: str) -> str:
+    try:
+        check_id(name, "name")
+        check_id(f"{kind}.{name}", "name")
+    except InvalidIdError as error:
+        raise ConfigurationError(f"{place}: {error}", hint=error.hint) from error
+    return name
+
+
+def _literal_refs(body: ast.FunctionDef) -> list[str]:
+    return [
+        call.args[0].value
+        for call in ast.walk(body)
+        if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and call.func.attr == "ref"
         and call.args

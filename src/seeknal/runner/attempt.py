@@ -57,6 +57,7 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
         number: Counted from 1.
         control: Ends it; ``None`` where it runs on an executor that nothing can be ended on.
         future: Its outcome.
+        began_us: When it began, in ticks of the store's clock.
         due_us: When it has to end, in ticks of the store's clock.
         ending: Why it is being ended; empty as long as it is not.
         is_killed: Whether that is no longer a question.
@@ -68,6 +69,7 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
     number: int
     control: Endable | None
     future: Future[Outcome]
+    began_us: int = 0
     due_us: int | None
     ending: str = ""
     is_killed: bool = False

@@ -10,9 +10,9 @@ from seeknal.pipeline.fingerprint import METADATA_KEY
 from seeknal.pipeline.nodes import PYTHON, Node, Project
 from seeknal.runner.capture import LOG_KEY, log_file
 from seeknal.runner.compute import Task
+from seeknal.runner.held import Held
 from seeknal.runner.outputs import Unit
 from seeknal.runner.plan import Observed, Planned
-from seeknal.runner.ranges import Held
 from seeknal.runner.work import RangedWork, Taken, Work, told
 from seeknal.tracking import NodeRecorder, RunRecorder
 
@@ -111,6 +111,7 @@ def task_of(project: Project, run_id: str, beginning: Beginning, files: dict[str
     """Return what a worker is told of an attempt."""
     work, unit = beginning.work, beginning.unit
     assert work.planned.made_of is not None
+    observed = work.observed
     facts = {"fingerprint": work.planned.made_of.fingerprint, "run_id": run_id}
     if unit is not None:
         facts["range"] = told(unit)
@@ -123,5 +124,7 @@ def task_of(project: Project, run_id: str, beginning: Beginning, files: dict[str
         unit=unit,
         log=work.log,
         attempt=beginning.number,
+        stamp=observed.stamp,
+        code=observed.made_of.parts if observed.made_of is not None and observed.stamp else {},
         with_hash=project.hashes_outputs and unit is None,
     )

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
 
 import duckdb
 import msgspec
-from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from seeknal.errors import NodeFailedError, SeeknalError
 from seeknal.model.intervals import Interval
+from seeknal.pipeline.fingerprint import own_parts
 from seeknal.pipeline.nodes import PYTHON, Node, literal, quoted, resolved_sql
-from seeknal.pipeline.python_nodes import load_module
+from seeknal.pipeline.python_nodes import code_stamp, load_module
 from seeknal.runner.capture import captured, tail
+from seeknal.runner.context import NodeContext
 from seeknal.runner.control import Control
 from seeknal.runner.outputs import Unit, file_hash
 from seeknal.state.file.layout import file_name
 
 _BOUND = re.compile(r"\{\{\s*(start|end)\s*\}\}")
 _PARTITION = re.compile(r"\{\{\s*partition\s*\}\}")
+
+_PLAIN_KEY = re.compile(r"[\w.:@%+=,/-]+", re.ASCII)
+
+_MAKE = "CREATE TABLE output AS\n"
+_MAKE_RANGE = "CREATE TABLE output AS FROM (\n"
+"""What stands before a query: one line, so that DuckDB counts the others from 2."""
+_LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
 
 READERS = {"csv": "read_csv", "json": "read_json", "jsonl": "read_json", "parquet": "read_parquet"}
 
@@ -46,6 +52,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         log: The file for what it says, relative to the project, as `seeknal.runner.capture.log_file` names it; empty
             for a node that says nothing.
         attempt: Counted from 1 within the run.
+        stamp: Of the code of a Python node, when it was looked at.
+        code: What that was made of then.
         with_hash: Whether the hash of the output is asked for.
     """
 
@@ -57,6 +65,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     unit: Unit | None = None
     log: str = ""
     attempt: int = 1
+    stamp: str = ""
+    code: dict[str, str] = {}
     with_hash: bool = False
 
 
@@ -75,43 +85,6 @@ class Outcome(msgspec.Struct, frozen=True):
     rows: int | None = None
     size: int = 0
     sha256: str = ""
-
-
-class NodeContext:
-    """What a Python node is given.
-
-    Attributes:
-        run_id: The run.
-        project_path: The project.
-        interval: The span ``[start, end)`` to compute, of a node with a schedule; else ``None``.
-        partition: The partition to compute, of a node with partitions; else ``None``.
-    """
-
-    def __init__(self, connect: Callable[[], duckdb.DuckDBPyConnection], task: Task) -> None:
-        self._connect = connect
-        self.run_id = task.run_id
-        self.project_path = task.project_path
-        self.interval = task.unit if isinstance(task.unit, Interval) else None
-        self.partition = task.unit if isinstance(task.unit, str) else None
-        self._inputs = task.node.inputs
-
-    @cached_property
-    def duckdb(self) -> DuckDBPyConnection:
-        """A DuckDB connection of this node's own; its inputs are views named by their ids."""
-        return self._connect()
-
-    def ref(self, node_id: str) -> DuckDBPyRelation:
-        """Return the output of an input as a relation: all of its rows, also where it is computed range by range.
-
-        Raises:
-            NodeFailedError: It is not an input of this node.
-        """
-        if node_id not in self._inputs:
-            raise NodeFailedError(
-                f"{node_id} is not an input of this node",
-                hint=f"Add it to `inputs`. They are: {', '.join(self._inputs) or 'none'}.",
-            )
-        return self.duckdb.table(quoted(node_id))
 
 
 def compute(task: Task, control: Control | None = None) -> Outcome:
@@ -143,7 +116,7 @@ def compute(task: Task, control: Control | None = None) -> Outcome:
                 _read_inputs(connection, task)
                 return connection
 
-            context = NodeContext(connect, task)
+            context = NodeContext(task.node, task.project_path, task.run_id, task.unit, connect)
             if not task.node.has_output:
                 _call(context, task)
                 return Outcome()
@@ -155,8 +128,15 @@ def compute(task: Task, control: Control | None = None) -> Outcome:
         return Outcome(str(beside.relative_to(task.project_path)), rows, beside.stat().st_size, sha256)
     except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, duckdb.CatalogException) and (
+            empty := [each for each, files in task.inputs.items() if not files]
+        ):
+            raise NodeFailedError(
+                f"{', '.join(empty)} has no rows and no columns yet: {str(error).splitlines()[0]}",
+                hint="Return a relation with columns there, also where it has no rows.",
+            ) from error
         if isinstance(error, duckdb.Error):
-            raise NodeFailedError(str(error), hint=f"Correct {task.node.file} and run again.") from error
+            raise NodeFailedError(_said(error, task.node), hint=f"Correct {task.node.file} and run again.") from error
         if _is_interruption(error):
             raise KeyboardInterrupt from error
         if isinstance(error, OSError) and not isinstance(error, SeeknalError):
@@ -195,12 +175,22 @@ def _fill(context: NodeContext, task: Task) -> bool:
         path = literal(str(task.project_path / node.content))
         _execute(connection, f"CREATE TABLE output AS FROM {READERS[node.format]}({path})")
         return True
-    sql = resolved_sql(node.content).strip().rstrip(";")
-    if task.unit is not None:
+    sql = resolved_sql(node.content).rstrip().rstrip(";")
+    if task.unit is None:
+        _execute(connection, f"{_MAKE}{sql}")
+    else:
         is_empty = isinstance(task.unit, Interval) and task.unit.start == task.unit.end
-        sql = f"FROM ({filled(sql, task.unit)}\n) {'LIMIT 0' if is_empty else ''}"
-    _execute(connection, f"CREATE TABLE output AS {sql}")
+        _execute(connection, f"{_MAKE_RANGE}{filled(sql, task.unit)}\n) {'LIMIT 0' if is_empty else ''}")
     return True
+
+
+def _said(error: duckdb.Error, node: Node) -> str:
+    """Return what DuckDB says of a node, with the lines counted as the file of a query has them."""
+    text = str(error)
+    if node.kind == "transform" and node.format != PYTHON:
+        # Padded, since a caret on the next line points at what stands behind it.
+        text = _LINE.sub(lambda found: f"LINE {int(found[1]) - 1}:".ljust(len(found[0])), text)
+    return f"{node.file}: {text}"
 
 
 def filled(text: str, unit: Unit, quote: Callable[[str], str] = lambda key: key.replace("'", "''")) -> str:
@@ -217,6 +207,20 @@ def filled(text: str, unit: Unit, quote: Callable[[str], str] = lambda key: key.
     return _BOUND.sub(lambda found: _timestamp(bounds[found[1]]), text)
 
 
+def _harmless(key: str) -> str:
+    """Return a key that a shell takes for nothing else, wherever it stands.
+
+    Raises:
+        NodeFailedError: It might be taken for something else.
+    """
+    if not _PLAIN_KEY.fullmatch(key):
+        raise NodeFailedError(
+            f"the partition {key!a} cannot be filled into a shell command",
+            hint='Write "$SEEKNAL_PARTITION", in double quotes, in the place of {{ partition }}.',
+        )
+    return key
+
+
 def _iso(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
@@ -230,8 +234,9 @@ def _call(context: NodeContext, task: Task) -> Any:
     node = task.node
     try:
         with _open_log(task) as log, captured(log):
-            function = getattr(load_module(task.project_path / node.file), node.function)
-            return function(context)
+            module = load_module(task.project_path / node.file)
+            _check_code(task)
+            return getattr(module, node.function)(context)
     except NodeFailedError:
         raise
     except (Exception, SystemExit) as error:  # a node's own code may raise anything, and must not end the runner
@@ -240,6 +245,18 @@ def _call(context: NodeContext, task: Task) -> Any:
         raise NodeFailedError(
             f"{type(error).__name__}: {error}", hint=f"Correct {node.function} in {node.file} and run again."
         ) from error
+
+
+def _check_code(task: Task) -> None:
+    """Raise if the code of a node was edited since it was looked at, which is what its rows are recorded as made of.
+
+    Raises:
+        NodeFailedError: It was, in something that counts.
+    """
+    node, project_path = task.node, task.project_path
+    if code_stamp(project_path / node.file) == task.stamp or own_parts(node, project_path).parts == task.code:
+        return
+    raise NodeFailedError(f"{node.file}, or what it imports, was edited meanwhile", hint="Run again.")
 
 
 def _fill_from_function(context: NodeContext, task: Task) -> bool:
@@ -258,7 +275,15 @@ def _fill_from_function(context: NodeContext, task: Task) -> bool:
             hint="Return a relation, a table, or a list of rows; or make it a @command.",
         )
     else:
-        connection.register("returned", result)  # pandas, pyarrow and polars tables
+        try:
+            connection.register("returned", result)  # pandas, pyarrow and polars tables
+        except duckdb.InvalidInputException as error:
+            if isinstance(result, Coroutine):
+                result.close()  # else Python warns that nobody has awaited it
+            raise NodeFailedError(
+                f"{node.function} returned a {type(result).__name__}",
+                hint="Return a relation of DuckDB, a table of pandas, pyarrow or polars, or a list of dictionaries.",
+            ) from error
         _execute(connection, "CREATE TABLE output AS FROM returned")
     return True
 
@@ -280,7 +305,7 @@ def _run_command(task: Task, control: Control) -> None:
     elif task.unit is not None:
         environment |= {"SEEKNAL_PARTITION": task.unit}
     if task.unit is not None:
-        command = filled(command, task.unit, shlex.quote)
+        command = filled(command, task.unit, _harmless)
     with _open_log(task) as log:
         begin = log.tell()
         # A session of its own: Ctrl-C reaches the runner alone, which ends the whole group if it has to.

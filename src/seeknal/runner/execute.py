@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
@@ -117,7 +118,7 @@ def run_project(
     )
     check_asked(asked)
     check_capabilities(project, backend)
-    with ExitStack() as turn:
+    with told_of_signals(_interrupt), ExitStack() as turn:
         if resume or not backfill:
             turn.enter_context(_turn(project, backend, wait_ms))
         recovered = recover_dead_runs(backend)
@@ -199,6 +200,7 @@ class Stages:
         self._wait_ms = wait_ms
         self._on_event = on_event
         self._statuses: dict[str, str] = {}
+        self._stopped_by = ""
 
     def run(self) -> dict[str, str]:
         """Run them; return the statuses of the nodes that were selected, in the order of the project."""
@@ -208,7 +210,8 @@ class Stages:
             for stage in stages_of(self._project, self._asked):
                 asked = msgspec.structs.replace(self._asked, selected=stage.nodes)
                 wait_ms = self._wait_ms or PATIENCE_MS
-                with _turn(self._project, self._run.backend, wait_ms) if stage.is_whole else nullcontext():
+                is_alone = stage.is_whole and not self._stopped_by
+                with _turn(self._project, self._run.backend, wait_ms) if is_alone else nullcontext():
                     self._execute(asked)
         return {node_id: self._statuses[node_id] for node_id in self._project.nodes if node_id in self._statuses}
 
@@ -223,10 +226,16 @@ class Stages:
             on_event=self._on_event,
             statuses=self._statuses,
         )
+        execution.stopped_by = self._stopped_by
         with told_of_signals(execution.stop):
             execution.run()
+        self._stopped_by = execution.stopped_by
         if execution.is_cancelled:
             raise KeyboardInterrupt
+
+
+def _interrupt(number: signal.Signals) -> None:
+    raise KeyboardInterrupt
 
 
 def _as_workers(executor: Executor | Workers) -> Workers:

@@ -18,20 +18,23 @@ from seeknal.runner.capture import tail
 from seeknal.runner.compute import Outcome
 from seeknal.runner.current import Current
 from seeknal.runner.executors import Workers
-from seeknal.runner.observe import observe, observe_ranges
+from seeknal.runner.held import Held
+from seeknal.runner.observe import observe
 from seeknal.runner.outputs import OUTPUT_KEY
 from seeknal.runner.plan import SKIPPED, Asked, Observed, Planned, held_by, plan_node
 from seeknal.runner.publish import files_of_inputs, publish_output
-from seeknal.runner.ranges import Held, held_parts
 from seeknal.runner.ready import ReadyQueue
 from seeknal.runner.reasons import Why
 from seeknal.runner.retries import retry_delay
+from seeknal.runner.settling import settle
 from seeknal.runner.stopping import GRACE_SECONDS
-from seeknal.runner.sweeping import sweep
 from seeknal.runner.work import RangedWork, Work, told
 from seeknal.tracking import RunRecorder
 
 CANCELLED = "cancelled"
+
+LOOK_AGAIN_US = 1_000_000
+"""After how long it is looked again whether this run is not taken for dead, before it replaces an output."""
 
 
 class Execution:
@@ -162,7 +165,7 @@ class Execution:
         return bool(events or changed)
 
     def _plan(self, node: Node, asked: Asked) -> tuple[Observed, Planned]:
-        observed = observe(node, self._project.path, self._run.backend)
+        observed = observe(node, self._project.path, self._run.backend, is_shared=asked.is_shared)
         upstream = {input_id: self._holds.get(input_id, Held(text="")) for input_id in node.inputs}
         planned = plan_node(node, observed, upstream, now=self._clock.now(), asked=asked)
         return observed, self._current.judged(planned)
@@ -260,7 +263,7 @@ class Execution:
                 attempt.work.complete(self._project.path, attempt.taken, attempt.made, outcome)
                 self._tell(attempt.work, "running", f"{told(attempt.taken.unit)} done", attempt=attempt.number)
             else:
-                self._complete_node(attempt.work, outcome)
+                self._complete_node(attempt, outcome)
         except NodeFailedError as error:
             self._failed(attempt, error)
         except KeyboardInterrupt:
@@ -270,9 +273,12 @@ class Execution:
             with attempt.work.block:  # it is no longer in the air, where all that runs is given up
                 raise
 
-    def _complete_node(self, work: Work, outcome: Outcome) -> None:
+    def _complete_node(self, attempt: Attempt, outcome: Outcome) -> None:
+        work = attempt.work
         with work.block:
             if work.node.has_output:
+                if self._clock.ticks_us() - attempt.began_us > LOOK_AGAIN_US:
+                    self._run.check_lease()  # who was frozen must not replace what others have made since
                 work.recorder.metadata[OUTPUT_KEY] = publish_output(self._project.path, work.node.node_id, outcome)
             work.recorder.row_count = outcome.rows
         self._succeeded(work)
@@ -307,37 +313,23 @@ class Execution:
             is_given_up = self.is_cancelled or (work.failures and not self._continues)
             # What was not asked for claims since something ended is asked in the next round.
             is_to_come = work.is_waiting() or (work.is_left and work.look_at_us == 0)
-            if not work.in_flight and (is_given_up or not is_to_come):
+            is_news = not work.is_left or work.look_at_us != work.looked_at_us
+            if not work.in_flight and (is_given_up or (is_news and not is_to_come)):
+                work.looked_at_us = work.look_at_us
                 self._settle(work)
 
     def _settle(self, work: RangedWork) -> None:
-        observed = msgspec.structs.replace(
-            work.observed, done=observe_ranges(work.node, self._project.path, self._run.backend)
-        )
-        upstream = {input_id: self._holds[input_id] for input_id in work.node.inputs}
-        asked = msgspec.structs.replace(self._asked, full=False, window=self._asked.window.once, is_shared=True)
-        planned = plan_node(work.node, observed, upstream, now=self._clock.now(), asked=asked)
-        why = work.settle(planned.ranges)
-        if self.is_cancelled and (work.is_left or why):
-            why = CANCELLED
-        elif work.is_left and not why and work.failures and not self._continues:
-            why = next(iter(work.failures.values()))
-        if why:
-            self._end_work(work, NodeFailedError(why, hint="Run again."))
-        if why or work.is_left:
-            return
-        live = planned.ranges.live
-        full = [part for part in live if part.rows or part.span is None or part.span.start < part.span.end]
-        live = tuple(full) or live
-        self._holds[work.node.node_id] = held_parts(
-            work.node, work.definition, live, planned.ranges.valid, work.planned.ranges.batches
-        )
-        sweep(self._run, work.node, self._project.path, live)
-        work.recorder.row_count = sum(part.rows for part in live) if work.node.has_output else None
-        with work.block:
-            pass
-        del self._works[work.node.node_id]
-        self._succeeded(work)
+        gives_up = not self._continues
+        settled = settle(self._run, self._project, self._asked, self._holds, work, gives_up=gives_up)
+        is_cut = self.is_cancelled and (work.is_left or settled.why)
+        if is_cut or settled.why:
+            self._end_work(work, NodeFailedError(CANCELLED if is_cut else settled.why, hint="Run again."))
+        elif settled.holds is not None:
+            self._holds[work.node.node_id] = settled.holds
+            with work.block:
+                pass
+            del self._works[work.node.node_id]
+            self._succeeded(work)
 
     # ---- the end of a node ----
 

@@ -10,18 +10,9 @@ import msgspec
 from seeknal.model.records import NodeState
 from seeknal.pipeline.fingerprint import METADATA_KEY, MadeOf, changed_parts, is_of_this_algorithm
 from seeknal.pipeline.nodes import Node
+from seeknal.runner.held import Held, held_parts
 from seeknal.runner.outputs import Unit
-from seeknal.runner.ranges import (
-    EVERYTHING,
-    Done,
-    Held,
-    Ranges,
-    Window,
-    foreseen,
-    held_parts,
-    owned_parts,
-    plan_ranges,
-)
+from seeknal.runner.ranges import EVERYTHING, Done, Ranges, Window, foreseen, owned_parts, plan_ranges
 from seeknal.runner.reasons import Reason, Why, of_changed_parts, told
 
 RUN, CACHED, SKIPPED, LEFT = "run", "cached", "skipped", "left"
@@ -33,6 +24,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         made_of: What it is made of but for its inputs; ``None`` where that cannot be told, and ``problem`` says why.
+        stamp: Of the code of a Python node, as `seeknal.pipeline.python_nodes.code_stamp` gives it.
         newest: Its newest success, or ``None``.
         was_tried: Whether any run knows it.
         facts: What its output says of itself; empty if there is none, or none that can be read.
@@ -43,6 +35,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     made_of: MadeOf | None
     problem: str = ""
+    stamp: str = ""
     newest: NodeState | None = None
     was_tried: bool = False
     facts: dict[str, str] = {}

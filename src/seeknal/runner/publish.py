@@ -10,8 +10,8 @@ from typing import Any
 from seeknal.errors import NodeFailedError
 from seeknal.pipeline.nodes import Node
 from seeknal.runner.compute import Outcome
+from seeknal.runner.held import Held
 from seeknal.runner.outputs import Part, Unit, as_part, file_facts, output_path, part_file, parts_folder
-from seeknal.runner.ranges import Held
 
 
 def publish_output(project_path: Path, node_id: str, outcome: Outcome) -> dict[str, Any]:

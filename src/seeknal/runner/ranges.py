@@ -7,11 +7,9 @@ killed before it could complete its range nor one that woke up too late leaves r
 
 from __future__ import annotations
 
-import hashlib
-import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -20,11 +18,9 @@ from seeknal.model.intervals import Interval, intersect, subtract, union
 from seeknal.model.pending import pending_intervals
 from seeknal.model.schedule import Schedule, as_schedule
 from seeknal.pipeline.nodes import Node
+from seeknal.runner.held import LAST, UNIT_DIGITS, Held, Read, held_parts, whole_ticks
 from seeknal.runner.outputs import Part, Unit, part_file, unit_name
 from seeknal.state.file.layout import file_name
-
-UNIT_DIGITS = 16
-LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +69,9 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
         spans: Parts of what is completed, each with the run that did.
         keys: The completed partitions, each with the run that did.
         parts: What is in its folder.
-        fingerprints: Of a command: the fingerprint under which each run did it; ``None`` where that is forgotten.
+        fingerprints: Of a command: the fingerprint under which each run did it; ``None`` where that is forgotten. Of
+            other nodes: those of the runs that are running.
+        running: In a backfill that is shared: the runs that are.
         expected: The partitions it is to be computed for, in order.
     """
 
@@ -81,27 +79,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[tuple[str, str], ...] = ()
     parts: tuple[Part, ...] = ()
     fingerprints: Mapping[str, str | None] = {}
+    running: frozenset[str] = frozenset()
     expected: tuple[str, ...] = ()
-
-
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node holds for those that need it.
-
-    Attributes:
-        text: Changes whenever its rows may.
-        definition: Of a node that is computed range by range: changes when all of its ranges may.
-        parts: The parts that count, spans in their order.
-        covered: The spans that are done; ``None`` if it has no schedule.
-        within: The span beyond which it has no rows.
-        redone: The spans that this run computes.
-    """
-
-    text: str
-    definition: str = ""
-    parts: tuple[Part, ...] = ()
-    covered: tuple[Interval, ...] | None = None
-    within: Interval | None = None
-    redone: tuple[Interval, ...] = ()
 
 
 class Ranges(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,42 +101,6 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
     lost: tuple[Unit, ...] = ()
     batches: tuple[Unit, ...] = ()
     is_stale: bool = False
-
-
-class Read:
-    """Which parts of a node's inputs are read for a range, as far as that can be told: those of the same range."""
-
-    def __init__(self, inputs: Iterable[Held]) -> None:
-        self._inputs = []
-        for held in inputs:
-            spans = [part for part in held.parts if part.span is not None and part.span.start < part.span.end]
-            ends = [part.span.end for part in spans if part.span is not None]
-            keyed: dict[str, list[Part]] = {}
-            for part in held.parts:
-                if part.span is None:
-                    keyed.setdefault(part.unit, []).append(part)
-            self._inputs.append((spans, ends, keyed))
-
-    def made(self, definition: str, unit: Unit) -> str:
-        """Return what a part is made of: the definition of its node, and the names of the parts that it reads."""
-        names = [part.file for spans, ends, keyed in self._inputs for part in _reached(spans, ends, keyed, unit)]
-        return hashlib.sha256(json.dumps([definition, *names]).encode()).hexdigest()[:UNIT_DIGITS]
-
-
-def _reached(
-    spans: Sequence[Part], ends: Sequence[datetime], keyed: Mapping[str, Sequence[Part]], unit: Unit
-) -> Iterator[Part]:
-    if isinstance(unit, str):
-        yield from spans
-        yield from keyed.get(unit_name(unit), ())
-        return
-    for part in spans[bisect_right(ends, unit.start) :]:
-        assert part.span is not None
-        if part.span.start >= unit.end:
-            break
-        yield part
-    for parts in keyed.values():
-        yield from parts
 
 
 def plan_ranges(
@@ -196,8 +139,9 @@ def plan_ranges(
     else:
         valid = union(span for span, run in done.spans if _is_of(done.fingerprints.get(run), definition, newest))
     assert node.start is not None
+    schedule = as_schedule(node.schedule, node.timezone)
     start, end = max(node.start, window.start or node.start), min(node.end or LAST, window.end or LAST)
-    asked = [Interval(start, end)] if start < end else []
+    asked = whole_ticks(schedule, start, end)
     again = asked if is_forced or window.restates_ticks else []
     if again or not window.is_open:
         # What was computed together is done again together: its rows cannot be told apart. And so is what reads it.
@@ -212,16 +156,15 @@ def plan_ranges(
         valid = kept if node.has_output else subtract(valid, again)
     batches = []
     if asked:
-        schedule = as_schedule(node.schedule, node.timezone)
         lookback = node.lookback if window.is_open and not is_shared else 0
-        ticks, since = _ticks(node, schedule, valid, live, now, asked, lookback)
-        ready = [tick for tick in ticks if all(_is_ready(tick, held) for held in inputs)]
+        ready, since = _ticks(node, schedule, valid, live, inputs, now, asked, lookback)
         size = node.batch_size or (1 if is_shared else None)
         batches = _cut(ready, size, since)
     redone = intersect(completed, batches)
     live = tuple(part for part in live if part.span is None or not meets(redone, part.span))
     lost = subtract(completed, valid)
-    if not window.is_open:
+    if not window.is_open and node.has_output:
+        # Of a command all is taken back: which definition it was done under is known as long as its run is.
         lost = intersect(lost, asked)
     return Ranges(
         live=live,
@@ -235,8 +178,18 @@ def plan_ranges(
 def _live(done: Done, definition: str, read: Read) -> tuple[tuple[Part, ...], bool]:
     """Return the parts of time that count, and whether one was made of something else."""
     owned = [part for part in owned_parts(done) if part.span is not None]
-    live = [part for part in owned if part.span is not None and part.made == read.made(definition, part.span)]
+    fellows = _fellows(done, definition)
+    live = [
+        part
+        for part in owned
+        if part.span is not None and (part.made == read.made(definition, part.span) or part.run_id in fellows)
+    ]
     return tuple(live), len(live) < len(owned)
+
+
+def _fellows(done: Done, definition: str) -> set[str]:
+    """Return the runs that share this backfill, quoted: what they complete counts, though a parent got a tick since."""
+    return {file_name(run) for run in done.running if done.fingerprints.get(run) == definition}
 
 
 def owned_parts(done: Done) -> tuple[Part, ...]:
@@ -263,10 +216,11 @@ def _plan_keys(
     wanted = [key for key in done.expected if window.partitions is None or key in window.partitions]
     again = set(wanted) if is_forced or window.restates_keys else set()
     live, valid, is_stale = [], set(), False
+    fellows = _fellows(done, definition)
     for key, run in done.keys:
         part = by_unit.get((unit_name(key), owner[key]))
         if node.has_output:
-            is_valid = part is not None and part.made == read.made(definition, key)
+            is_valid = part is not None and (part.made == read.made(definition, key) or part.run_id in fellows)
             is_stale = is_stale or (part is not None and not is_valid)
         else:
             is_valid = _is_of(done.fingerprints.get(run), definition, newest)
@@ -279,8 +233,11 @@ def _plan_keys(
 
 
 def _is_of(fingerprint: str | None, definition: str, newest: str | None) -> bool:
-    """Return whether a run did it under this definition; one that is forgotten is taken for the newest."""
-    return (newest if fingerprint is None else fingerprint) == definition
+    """Return whether a range was done under this definition.
+
+    What was completed by hand, or by a run that is forgotten, is taken for the newest; if there is none, for done.
+    """
+    return fingerprint == definition or (fingerprint is None and newest in (None, definition))
 
 
 def _ticks(
@@ -288,25 +245,30 @@ def _ticks(
     schedule: Schedule,
     valid: Collection[Interval],
     live: Iterable[Part],
+    inputs: Sequence[Held],
     now: datetime,
     asked: Sequence[Interval],
     lookback: int,
 ) -> tuple[list[Interval], datetime | None]:
-    """Return the ticks to do, and from where on each is a batch of its own, since it will be done again alone."""
+    """Return the ticks to do whose inputs are there, and from where on each is a batch: it will be done again alone."""
     bounds: dict[str, Any] = {
         "now": now,
         "start": asked[0].start,
         "end": asked[-1].end,
         "lateness": timedelta(seconds=node.lateness_seconds),
     }
-    ticks = [tick for tick in pending_intervals(valid, schedule, **bounds) if holds(asked, tick)]
+
+    def ready(ticks: Iterable[Interval]) -> list[Interval]:
+        return [tick for tick in ticks if holds(asked, tick) and all(_is_ready(tick, held) for held in inputs)]
+
+    ticks = ready(pending_intervals(valid, schedule, **bounds))
     if not ticks or not lookback:
         return ticks, None
     newest_first = pending_intervals([], schedule, newest_first=True, max_intervals=lookback, **bounds)
     since = min(tick.start for tick in newest_first)
     # What was computed together with one of them is done again, too: its rows cannot be told apart.
     across = [part.span for part in live if part.span is not None and part.span.start < since < part.span.end]
-    return list(pending_intervals(subtract(valid, across), schedule, lookback=lookback, **bounds)), since
+    return ready(pending_intervals(subtract(valid, across), schedule, lookback=lookback, **bounds)), since
 
 
 def _is_ready(tick: Interval, held: Held) -> bool:
@@ -344,35 +306,10 @@ def holds(spans: Sequence[Interval], wanted: Interval) -> bool:
     return place < len(spans) and spans[place].start <= wanted.start
 
 
-def covered_within(node: Node, spans: Iterable[Interval]) -> tuple[tuple[Interval, ...], Interval | None]:
-    """Return what `Held` says of the time of a scheduled node."""
-    if node.schedule is None or node.start is None:
-        return (), None
-    end = node.end or LAST
-    within = Interval(node.start, end) if node.start < end else None
-    return tuple(union(spans)), within
-
-
-def held_parts(
-    node: Node, definition: str, live: Sequence[Part], valid: Iterable[Interval], redone: Iterable[Unit] = ()
-) -> Held:
-    """Return what a node holds whose parts these are, and of which these are computed by this run."""
-    covered, within = covered_within(node, valid)
-    names = hashlib.sha256(json.dumps([part.file for part in live]).encode()).hexdigest()
-    return Held(
-        text=f"{definition} {names}",
-        definition=definition,
-        parts=tuple(live),
-        covered=covered if node.schedule is not None else None,
-        within=within,
-        redone=tuple(union(unit for unit in redone if isinstance(unit, Interval))),
-    )
-
-
 def foreseen(node: Node, definition: str, ranges: Ranges) -> Held:
     """Return what a node will hold once its batches are computed, by other names than it can hold now."""
     coming = [_coming(unit) for unit in ranges.batches]
-    live = sorted([*ranges.live, *coming], key=lambda part: part.file)
+    live = [*ranges.live, *coming]
     spans = [unit for unit in ranges.batches if isinstance(unit, Interval)]
     return held_parts(node, definition, live, union(ranges.valid, spans), ranges.batches)
 

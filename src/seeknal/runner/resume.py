@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from seeknal.errors import ConfigurationError
 from seeknal.model.records import RunState
 from seeknal.pipeline.nodes import Project
 from seeknal.runner.begin import TAKEN_BACK_KEY
@@ -30,6 +31,9 @@ def find_unfinished(project: Project, backend: StateBackend) -> Unfinished | Non
     """Return the newest run of a project, if it did not succeed; ``None`` if it did, or if there is none.
 
     A run that went on with another one counts together with that.
+
+    Raises:
+        ConfigurationError: The project has none of the nodes any more that the run was asked for.
     """
     for run_id in backend.list_runs(newest_first=True):
         run = backend.get_run(run_id)
@@ -58,8 +62,18 @@ def _asked(run: RunState, project: Project, backend: StateBackend) -> Asked:
 
 
 def asked_of(config: Mapping[str, Any], project: Project) -> Asked:
-    """Return what a run was asked for, as its config has it; nodes that the project has no more are left out."""
+    """Return what a run was asked for, as its config has it; nodes that the project has no more are left out.
+
+    Raises:
+        ConfigurationError: It has none of them.
+    """
     selected = config.get("selected")
+    gone = sorted(set(selected or ()) - project.nodes.keys())
+    if gone and len(gone) == len(selected or ()):
+        raise ConfigurationError(
+            f"the run to resume was asked for {', '.join(gone)}, which the project has no more",
+            hint="Run without --resume, with --nodes for what is to run.",
+        )
     partitions = config.get("partitions")
     return Asked(
         full=bool(config.get("full")),

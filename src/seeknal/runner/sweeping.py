@@ -38,5 +38,7 @@ def sweep(run: RunRecorder, node: Node, project_path: Path, live: Collection[Par
     owned = {part.file for part in owned_parts(done)}
     for part in parts:
         is_empty = part.span is not None and part.span.start == part.span.end
-        if part.file not in owned or is_empty:
+        # A run that this store does not know belongs to another one, which may count it.
+        is_ours = run.backend.exists(part.run_id)
+        if is_ours and (part.file not in owned or is_empty):
             (folder / part.file).unlink(missing_ok=True)

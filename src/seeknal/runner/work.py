@@ -13,10 +13,11 @@ from seeknal.model.intervals import Interval
 from seeknal.model.records import Claim
 from seeknal.pipeline.nodes import PYTHON, Node
 from seeknal.runner.compute import Outcome
+from seeknal.runner.held import Held, Read
 from seeknal.runner.outputs import Unit, unit_name
 from seeknal.runner.plan import Observed, Planned
 from seeknal.runner.publish import publish_part
-from seeknal.runner.ranges import Held, Ranges, Read, holds, meets
+from seeknal.runner.ranges import Ranges, holds, meets
 from seeknal.tracking import NodeRecorder, RunRecorder
 
 LOOK_SECONDS = 1.0
@@ -69,6 +70,7 @@ class RangedWork(Work):
         failures: Why ranges are given up by this run, by their names.
         in_flight: How many are being computed.
         look_at_us: When it is worth while to ask for claims again, in ticks of the store's clock.
+        looked_at_us: The same, as it was when it was looked what others have done last.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class RangedWork(Work):
         self.failures: dict[str, str] = {}
         self.in_flight = 0
         self.look_at_us = 0
+        self.looked_at_us = 0
         self._run = run
         self._units: list[Unit] = list(planned.ranges.batches)
         self._shape = _shape(node) if not self._units and not planned.ranges.live else None
@@ -120,7 +123,7 @@ class RangedWork(Work):
         """Return a range to compute now; ``None`` if none is free."""
         if now_us < self.look_at_us:
             return None
-        if self._shape is not None:
+        if self._shape is not None and self._not_before.get(unit_name(self._shape), 0) <= now_us:
             shape, self._shape = self._shape, None
             self.in_flight += 1
             return Taken(shape, None)
@@ -183,6 +186,7 @@ class RangedWork(Work):
         self._ended(unit)
         if again_us is not None:
             self._not_before[unit_name(unit)] = again_us
+            self._shape = unit if claim is None and isinstance(unit, Interval) else self._shape
         else:
             self.failures[unit_name(unit)] = f"{told(unit)}: {why}"
 

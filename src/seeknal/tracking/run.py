@@ -13,7 +13,7 @@ from uuid import uuid4
 from seeknal.clock import Clock
 from seeknal.errors import CapabilityError, SeeknalError
 from seeknal.state.contract import StateBackend
-from seeknal.state.lease import Lease, this_host
+from seeknal.state.lease import Lease, lost, this_host
 from seeknal.tracking.node import NodeRecorder, current_state, describe
 from seeknal.tracking.recovery import RECORDED_BY
 
@@ -49,6 +49,18 @@ class RunRecorder:
             LeaseLostError: The lock of the run is no longer held; nothing was written.
         """
         return self.backend.run_transaction(change, lease=self.lease)
+
+    def check_lease(self) -> None:
+        """Look whether the lease of this run is still held, before something that no transaction can take back.
+
+        It may be lost right after; so what can be written to the store belongs into `write`.
+
+        Raises:
+            LeaseLostError: It is not.
+        """
+        mine = (*self.lease.key, self.lease.token)
+        if all((lock.run_id, lock.node_id, lock.token) != mine for lock in self.backend.list_locks()):
+            raise lost(self.lease)
 
     def node(self, node_id: str, fingerprint: str | None = None) -> NodeRecorder:
         """Return a block that records one execution of a node."""
