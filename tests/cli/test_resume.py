@@ -117,7 +117,7 @@ def test_what_succeeded_in_a_forced_run_that_was_killed_is_not_done_again_and_th
     dead = killed(project, "--full", "--nodes", "+c")
     assert did(project) == ["a"]
     spare(project)
-    assert f"went on with {dead}" in said(capsys, "--resume")
+    assert f"on with {dead}" in said(capsys, "--resume")
     assert did(project) == ["b", "c"]
     run = newest()
     assert run.config == {"project": "shop", "full": True, "selected": ["command.a", "command.b", "command.c"]}
@@ -126,12 +126,12 @@ def test_what_succeeded_in_a_forced_run_that_was_killed_is_not_done_again_and_th
     assert did(project) == []
 
 
-def test_the_selection_of_the_run_is_taken_over_and_options_of_this_one_are_not_used(project, capsys):
+def test_the_selection_of_the_run_is_taken_over(project, capsys):
     add_chain(project)
     killed(project, "--tags", "nightly")
     assert did(project) == ["a"]
     spare(project)
-    said(capsys, "--resume", "--nodes", "d", "--full")
+    said(capsys, "--resume")
     assert did(project) == ["b", "c"]
     assert newest().config["selected"] == ["command.a", "command.b", "command.c"]
     assert newest().config["full"] is False
@@ -152,7 +152,7 @@ def test_a_run_that_is_killed_again_and_again_goes_on_from_where_the_last_one_wa
     with open_state_backend() as store:
         assert store.get_run(second).metadata["resumes"] == first
     (project / "spare-2").touch()
-    assert f"went on with {second}" in said(capsys, "--resume")
+    assert f"on with {second}" in said(capsys, "--resume")
     assert did(project) == ["c"]
 
 
@@ -178,11 +178,11 @@ def test_nodes_that_are_gone_are_left_out(project, capsys):
     assert newest().config["selected"] == ["command.a", "command.b"]
 
 
-def test_where_there_is_nothing_to_resume_a_run_is_what_its_options_say(project, capsys):
+def test_where_there_is_nothing_to_resume_it_is_a_run_like_any_other(project, capsys):
     add_chain(project)
     spare(project)
-    assert "there was nothing to resume" in said(capsys, "--resume", "--nodes", "d")
-    assert did(project) == ["d"]
+    assert "there was nothing to resume" in said(capsys, "--resume")
+    assert did(project) == ["a", "b", "c", "d"]
     assert "resumes" not in newest().metadata
 
 
@@ -193,8 +193,8 @@ def test_runs_of_another_project_in_the_store_are_not_resumed(project, capsys):
     spare(project)
     settings = project / "seeknal_project.yml"
     settings.write_text(settings.read_text().replace("name: shop", "name: other"))
-    assert "there was nothing to resume" in said(capsys, "--resume", "--nodes", "d")
-    assert did(project) == ["d"]
+    assert "there was nothing to resume" in said(capsys, "--resume")
+    assert did(project) == ["b", "c", "d"]
 
 
 def test_a_plan_of_what_would_be_resumed_is_shown_and_nothing_is_run(project, capsys):
