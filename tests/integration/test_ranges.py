@@ -154,11 +154,11 @@ FORMS = {
 
         @source(schedule="0 0 * * *", start="2024-01-08")
         def days(ctx):
-            return [{"first": ctx.interval.start, "last": ctx.interval.end, "partition": str(ctx.partition)}]
+            return [{"first": ctx.interval.start, "last": ctx.interval.end}]
 
         @source(partitions=["x", "y"])
         def keys(ctx):
-            return [{"key": ctx.partition, "interval": str(ctx.interval)}] if ctx.partition == "x" else []
+            return [{"key": ctx.partition}] if ctx.partition == "x" else []
 
         @transform(partitions=["x"], inputs=["source.keys"])
         def upper(ctx):
@@ -193,7 +193,7 @@ def test_every_form_of_node_is_told_its_range(almanac):
         "$(touch never) $(touch never)",
     ]
     assert not (almanac.path / "never").exists()
-    assert [row[2] for row in almanac.rows("source.days")] == ["None"]
+    assert [(first.day, last.day) for first, last in almanac.rows("source.days")] == [(8, 10)]
     assert [(part.unit, part.rows) for part in almanac.parts("source.keys")] == [("=x", 1), ("=y", 0)]
     assert almanac.rows("transform.upper") == [("X",)]
     assert (almanac.path / "note_day").read_text() == "09"
