@@ -51,11 +51,12 @@ def begin_work(run: RunRecorder, node: Node, observed: Observed, planned: Planne
 
 
 def begin_ranges(
-    run: RunRecorder, node: Node, observed: Observed, planned: Planned, inputs: Mapping[str, Held]
+    run: RunRecorder, node: Node, observed: Observed, planned: Planned, inputs: Mapping[str, Held], *, is_shared: bool
 ) -> RangedWork:
     """Record that a node begins that is computed range by range."""
     log = _log(run, node)
-    return RangedWork(node, observed, planned, _recorder(run, node, planned, log), log, run=run, inputs=inputs)
+    recorder = _recorder(run, node, planned, log)
+    return RangedWork(node, observed, planned, recorder, log, run=run, inputs=inputs, is_shared=is_shared)
 
 
 def _log(run: RunRecorder, node: Node) -> str:

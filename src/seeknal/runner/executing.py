@@ -185,7 +185,7 @@ class Execution:
 
     def _begin_ranges(self, node: Node, observed: Observed, planned: Planned) -> None:
         inputs, asked = {input_id: self._holds[input_id] for input_id in node.inputs}, self._asked
-        self._works[node.node_id] = begin_ranges(self._run, node, observed, planned, inputs)
+        self._works[node.node_id] = begin_ranges(self._run, node, observed, planned, inputs, is_shared=asked.is_shared)
         if not asked.is_shared:
             retry_parked(self._run, node)
         restate(self._run, node, planned, lambda: self._plan(node, asked)[1], does_again=asked.does_again(node.node_id))
@@ -292,7 +292,8 @@ class Execution:
         delay = retry_delay(node.retry_delay_seconds, number, f"{self._run.run_id} {attempt.name}") if is_tried else 0.0
         at_us = self._clock.ticks_us() + int(delay * 1_000_000)
         if isinstance(work, RangedWork) and attempt.taken is not None:
-            work.give_back(attempt.taken, why, at_us if is_tried else None, is_counted=why != CANCELLED)
+            again_us = at_us if is_tried else None
+            is_tried = work.give_back(attempt.taken, why, again_us, is_counted=why != CANCELLED)
         else:
             work.fail(error)
             if is_tried:

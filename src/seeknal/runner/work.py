@@ -20,6 +20,9 @@ from seeknal.runner.publish import publish_part
 from seeknal.runner.ranges import Ranges, holds, meets
 from seeknal.tracking import NodeRecorder, RunRecorder
 
+MOST_ATTEMPTS = 1_000_000
+"""So many that a range is never parked."""
+
 LOOK_SECONDS = 1.0
 """How often it is looked whether a range that somebody else works on is done or free."""
 
@@ -83,6 +86,7 @@ class RangedWork(Work):
         *,
         run: RunRecorder,
         inputs: Mapping[str, Held],
+        is_shared: bool,
     ) -> None:
         super().__init__(node, observed, planned, recorder, log)
         self.done = 0
@@ -91,6 +95,7 @@ class RangedWork(Work):
         self.look_at_us = 0
         self.looked_at_us = 0
         self._run = run
+        self._is_shared = is_shared
         self._units: list[Unit] = list(planned.ranges.batches)
         self._shape = _shape(node) if not self._units and not planned.ranges.live else None
         self._completed: dict[str, Unit] = {}
@@ -138,8 +143,9 @@ class RangedWork(Work):
 
     def _claimed(self, units: Iterator[Unit]) -> list[Claim]:
         backend, run_id, node_id = self._run.backend, self._run.run_id, self.node.node_id
-        # More than the retries of this run: a range of a worker that was killed is to be taken over.
-        most = max(DEFAULT_MAX_ATTEMPTS, self.node.retries + 1)
+        # Alone, a run counts for itself, and a new run is a new try. Together, a range of a worker that was killed is
+        # to be taken over, so there are more attempts than retries; but not for ever.
+        most = max(DEFAULT_MAX_ATTEMPTS, self.node.retries + 1) if self._is_shared else MOST_ATTEMPTS
         if self.node.partitions is not None:
             keys = (unit for unit in units if isinstance(unit, str))
             return backend.claim_partitions(run_id, node_id, keys, lease=self._run.lease, max_attempts=most)
@@ -170,8 +176,8 @@ class RangedWork(Work):
             self.done += 1
         self._ended(unit)
 
-    def give_back(self, taken: Taken, why: str, again_us: int | None, *, is_counted: bool) -> None:
-        """End an attempt that failed.
+    def give_back(self, taken: Taken, why: str, again_us: int | None, *, is_counted: bool) -> bool:
+        """End an attempt that failed, and return whether there is to be another one.
 
         Args:
             taken: The range.
@@ -181,14 +187,18 @@ class RangedWork(Work):
         """
         unit, claim = taken
         backend = self._run.backend
-        if claim is not None:
-            self._run.write(lambda: backend.fail_claim(claim, why) if is_counted else backend.release_claim(claim))
+        is_parked = False
+        if claim is not None and is_counted:
+            is_parked = self._run.write(lambda: backend.fail_claim(claim, why)).status == "parked"
+        elif claim is not None:
+            self._run.write(lambda: backend.release_claim(claim))
         self._ended(unit)
-        if again_us is not None:
-            self._not_before[unit_name(unit)] = again_us
-            self._shape = unit if claim is None and isinstance(unit, Interval) else self._shape
-        else:
+        if again_us is None or is_parked:
             self.failures[unit_name(unit)] = f"{told(unit)}: {why}"
+            return False
+        self._not_before[unit_name(unit)] = again_us
+        self._shape = unit if claim is None and isinstance(unit, Interval) else self._shape
+        return True
 
     def _ended(self, unit: Unit) -> None:
         self.in_flight -= 1
