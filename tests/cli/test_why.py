@@ -229,7 +229,7 @@ REFUSED = {
         "'command.publis'",
         "Did you mean command.publish?",
     ),
-    "nothing": (["--nodes", "best", "--exclude", "best"], "no node is selected", "not together"),
+    "nothing": (["--nodes", "best", "--exclude", "best"], "--exclude leaves nothing", "Exclude less"),
     "a parent that was never computed": (
         ["--nodes", "best"],
         "transform.best needs transform.totals, which was never computed and is not selected",

@@ -316,7 +316,7 @@ def test_a_node_whose_parent_was_never_computed_is_refused_before_anything_runs(
     shop.run(selected={"source.sales"})
     assert shop.run(selected={"transform.totals"}).status == "success"
     output_path(shop.path, "source.sales").unlink()
-    with pytest.raises(ConfigurationError, match=r"source\.sales, which was never computed"):
+    with pytest.raises(ConfigurationError, match=r"source\.sales, whose output is gone and which is not selected"):
         shop.run(selected={"transform.totals"})
 
 

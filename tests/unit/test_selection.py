@@ -73,7 +73,8 @@ REFUSED = {
     "an unknown name to exclude": ({"exclude": ["source.aa"]}, "there is no node 'source.aa'", "source.a"),
     "an unknown tag": ({"tags": ["dayly"]}, "no node has the tag 'dayly'", "Did you mean daily? Known: daily, raw."),
     "an empty name": ({"names": [" "]}, "a name is empty", "select all"),
-    "what is left of nothing": ({"names": ["c"], "exclude": ["c"]}, "no node is selected", ""),
+    "what is left of nothing": ({"names": ["c"], "exclude": ["c"]}, "--exclude leaves nothing", "Exclude less"),
+    "nothing at all": ({"exclude": ["*"]}, "--exclude leaves nothing", "Exclude less"),
     "what is never both": ({"names": ["c"], "tags": ["raw"]}, "no node is selected", "not together"),
     "a sign alone": ({"names": ["+"]}, "there is no node ''", "Known"),
 }
@@ -91,3 +92,21 @@ def test_a_node_is_found_by_its_id_before_its_bare_name():
     nodes = {"source.transform.c": node("source", "transform.c"), "transform.c": node("transform", "c")}
     assert find_node(nodes, "transform.c") == "transform.c"
     assert find_node(nodes, "c") == "transform.c"
+
+
+MANY = {each.node_id: each for number in range(50) for each in (node("transform", f"step_{number}"),)}
+MISSES = {
+    "an id": (["transform.step_7x"], "Nearest: transform.step_7, transform.step_", "There are 50 nodes."),
+    "a bare name": (["stap_12"], "Nearest: transform.step_12, transform.step_", "There are 50 nodes."),
+    "a pattern": (["transfrom.step_3*"], "A pattern is held against ids. Nearest: transform.step_3", "50 nodes."),
+    "what is like nothing": (["zzzzzz"], "There are 50 nodes.", ""),
+}
+
+
+@pytest.mark.parametrize(("names", "start", "end"), MISSES.values(), ids=MISSES)
+def test_a_miss_in_a_large_project_names_the_nearest_three_and_how_many_there_are(names, start, end):
+    with pytest.raises(ConfigurationError) as raised:
+        select(MANY, names)
+    assert raised.value.hint.startswith(start)
+    assert raised.value.hint.endswith(end)
+    assert raised.value.hint.count("transform.") in (0, 3)

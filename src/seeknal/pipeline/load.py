@@ -13,6 +13,7 @@ from seeknal.errors import ConfigurationError, GraphError, InvalidIdError
 from seeknal.model.graph import topological_order
 from seeknal.model.ids import check_id
 from seeknal.pipeline.attempts import ATTEMPT_KEYS, attempt_fields
+from seeknal.pipeline.nearest import nearest
 from seeknal.pipeline.nodes import Node, Project, sql_refs
 from seeknal.pipeline.python_nodes import python_nodes
 from seeknal.pipeline.ranges import RANGE_KEYS, range_fields
@@ -62,10 +63,9 @@ def _check_inputs(nodes: dict[str, Node]) -> None:
     for node in nodes.values():
         for input_id in node.inputs:
             if input_id not in nodes:
-                near = difflib.get_close_matches(input_id, nodes, n=1)
                 raise GraphError(
                     f"{node.file}: {node.node_id} needs {input_id}, which does not exist",
-                    hint=f"{f'Did you mean {near[0]}? ' if near else ''}Known: {', '.join(sorted(nodes))}.",
+                    hint=nearest(input_id, nodes),
                 )
 
 

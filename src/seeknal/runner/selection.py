@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from seeknal.errors import ConfigurationError
+from seeknal.pipeline.nearest import nearest
 from seeknal.pipeline.nodes import Node, Project
 from seeknal.runner.outputs import list_parts, output_path, parts_folder
 from seeknal.state.contract import StateBackend
@@ -39,10 +39,12 @@ def select(
         selected &= _named(nodes, names)
     if tags:
         selected &= _tagged(nodes, tags)
+    if not selected:
+        raise ConfigurationError("no node is selected", hint="Each of the names and tags has nodes, but not together.")
     if exclude:
         selected -= _named(nodes, exclude)
     if not selected:
-        raise ConfigurationError("no node is selected", hint="Each of the names and tags has nodes, but not together.")
+        raise ConfigurationError("--exclude leaves nothing", hint="Exclude less: it takes away all that is selected.")
     return frozenset(selected)
 
 
@@ -59,9 +61,8 @@ def find_node(nodes: Collection[str], name: str) -> str:
         return found[0]
     if found:
         raise ConfigurationError(f"{name!a} may be {' or '.join(found)}", hint="Name it with its kind.")
-    near = difflib.get_close_matches(name, [*nodes, *(node_id.partition(".")[2] for node_id in nodes)], n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise ConfigurationError(f"there is no node {name!a}", hint=f"{hint}Known: {', '.join(sorted(nodes))}.")
+    bare = {node_id.partition(".")[2]: node_id for node_id in nodes}
+    raise ConfigurationError(f"there is no node {name!a}", hint=nearest(name, nodes, bare))
 
 
 def check_parents(project: Project, backend: StateBackend | None, selected: Collection[str]) -> None:
@@ -72,20 +73,24 @@ def check_parents(project: Project, backend: StateBackend | None, selected: Coll
     """
     for node_id in [node_id for node_id in project.nodes if node_id in selected]:
         for input_id in project.nodes[node_id].inputs:
-            if input_id in selected or _is_computed(project.nodes[input_id], project.path, backend):
+            lack = "" if input_id in selected else _lack(project.nodes[input_id], project.path, backend)
+            if not lack:
                 continue
             raise ConfigurationError(
-                f"{node_id} needs {input_id}, which was never computed and is not selected",
+                f"{node_id} needs {input_id}, {lack}",
                 hint=f"Select it, too: --nodes '+{node_id}' takes all that it needs.",
             )
 
 
-def _is_computed(node: Node, project_path: Path, backend: StateBackend | None) -> bool:
+def _lack(node: Node, project_path: Path, backend: StateBackend | None) -> str:
+    """Return why there is nothing to read of a node that is not selected; empty if there is something."""
     if backend is None or backend.get_latest_node_state(node.node_id, "success") is None:
-        return False
+        return "which was never computed and is not selected"
     if node.is_ranged and node.has_output:
-        return bool(list_parts(parts_folder(project_path, node.node_id)))
-    return not node.has_output or output_path(project_path, node.node_id).exists()
+        is_there = bool(list_parts(parts_folder(project_path, node.node_id)))
+    else:
+        is_there = not node.has_output or output_path(project_path, node.node_id).exists()
+    return "" if is_there else "whose output is gone and which is not selected"
 
 
 def _named(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:
@@ -108,7 +113,7 @@ def _matching(nodes: Mapping[str, Node], pattern: str) -> set[str]:
     found = {node_id for node_id in nodes if fnmatchcase(node_id, pattern.replace("[", "[[]"))}
     if not found:
         raise ConfigurationError(
-            f"no node is like {pattern!a}", hint=f"A pattern is held against ids: {', '.join(sorted(nodes))}."
+            f"no node is like {pattern!a}", hint=f"A pattern is held against ids. {nearest(pattern.strip('*?'), nodes)}"
         )
     return found
 
@@ -118,9 +123,7 @@ def _tagged(nodes: Mapping[str, Node], tags: Iterable[str]) -> set[str]:
     wanted = _each(tags, known)
     for tag in wanted:
         if tag not in known:
-            near = difflib.get_close_matches(tag, known, n=1)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise ConfigurationError(f"no node has the tag {tag!a}", hint=f"{hint}Known: {', '.join(known) or 'none'}.")
+            raise ConfigurationError(f"no node has the tag {tag!a}", hint=nearest(tag, known, of="tags"))
     return {node_id for node_id, node in nodes.items() if set(node.tags) & set(wanted)}
 
 
