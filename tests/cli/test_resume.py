@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import pytest
+from tests.cli.terminal import OnTerminal
 from tests.processes import PROCESSES
 
 from seeknal.cli.app import main
@@ -117,7 +119,7 @@ def test_what_succeeded_in_a_forced_run_that_was_killed_is_not_done_again_and_th
     dead = killed(project, "--full", "--nodes", "+c")
     assert did(project) == ["a"]
     spare(project)
-    assert f"on with {dead}" in said(capsys, "--resume")
+    assert f"going on with {dead}" in said(capsys, "--resume")
     assert did(project) == ["b", "c"]
     run = newest()
     assert run.config == {"project": "shop", "full": True, "selected": ["command.a", "command.b", "command.c"]}
@@ -137,6 +139,51 @@ def test_the_selection_of_the_run_is_taken_over(project, capsys):
     assert newest().config["full"] is False
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--nodes", "d"],
+        ["--tags", "nightly"],
+        ["--exclude", "d"],
+        ["--full"],
+        ["--start", "2024-01-01"],
+        ["--end", "2024-01-01"],
+        ["--timezone", "Europe/Berlin"],
+        ["--partition", "de"],
+        ["--restate"],
+        ["--backfill"],
+    ],
+    ids=lambda options: options[0],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "plan"])
+def test_what_would_not_be_used_beside_resume_is_refused(project, capsys, options, more):
+    add_chain(project)
+    error, hint = said(capsys, "--resume", *options, *more, code=2).splitlines()
+    assert error.startswith("error: --resume takes what the last run was asked for")
+    assert error.endswith(options[0])
+    assert hint.startswith("hint: Leave it out")
+    assert did(project) == []
+
+
+def test_what_is_resumed_is_told_before_anything_of_it_runs(project, capsys):
+    add_chain(project)
+    dead = killed(project, "--nodes", "+c")
+    spare(project)
+    waits, begins, resumes, first, *_ = said(capsys, "--resume").splitlines()
+    assert re.fullmatch(r"waiting for .+, process \d+, since [\dT:-]+Z; nothing runs yet", waits)
+    assert begins == f"run {newest().run_id}: 3 nodes"
+    assert resumes == f"going on with {dead}"
+    assert first.startswith(("cached ", "running "))
+
+
+def test_that_there_is_nothing_to_resume_is_told_first(project, capsys):
+    add_chain(project)
+    spare(project)
+    begins, resumes, *_ = said(capsys, "--resume").splitlines()
+    assert begins == f"run {newest().run_id}: 4 nodes"
+    assert resumes == "there was nothing to resume"
+
+
 def test_a_run_that_is_killed_again_and_again_goes_on_from_where_the_last_one_was(project, capsys):
     add_chain(project)
     spare(project)
@@ -152,7 +199,7 @@ def test_a_run_that_is_killed_again_and_again_goes_on_from_where_the_last_one_wa
     with open_state_backend() as store:
         assert store.get_run(second).metadata["resumes"] == first
     (project / "spare-2").touch()
-    assert f"on with {second}" in said(capsys, "--resume")
+    assert f"going on with {second}" in said(capsys, "--resume")
     assert did(project) == ["c"]
 
 
@@ -286,22 +333,47 @@ def running(project):
     runner.stderr.close()
 
 
-def test_a_second_run_is_refused_and_told_who_is_running(project, running, capsys):
-    refused = said(capsys, code=3)
+def test_a_second_run_is_refused_and_told_who_is_running_and_how_to_go_on(project, running, capsys):
+    refused = said(capsys, "-p", str(project), code=3)
     (project / "gate").write_text("go on")
     first, second = refused.splitlines()
     assert f"process {running.pid}" in first
-    assert second
+    assert second == (
+        f"hint: Wait for it with --wait 1m; if process {running.pid} is gone for good, "
+        f"free it with `seeknal state unlock pipeline:shop -p {project}`."
+    )
 
 
-def test_a_second_run_can_wait_for_the_first(project, running, capsys):
-    waiting = PROCESSES.Process(target=run_in_a_child, args=(str(project), ["--wait", "1m"]))
-    waiting.start()
+def test_the_command_that_frees_the_lock_is_one_that_does(project, running, capsys):
+    command = re.search(r"`seeknal (.+)`", said(capsys, code=3))[1]
+    assert main(command.split()) == 0
+    with open_state_backend() as store:
+        assert [each.run_id for each in store.list_locks() if each.run_id.startswith("pipeline:")] == []
     (project / "gate").write_text("go on")
-    waiting.join()
-    assert waiting.exitcode == 0
-    waiting.close()
+
+
+def test_a_second_run_can_wait_for_the_first_and_says_so(project, running):
+    command = [sys.executable, "-m", "seeknal.cli.app", "run", "--wait", "1m"]
+    waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = waiting.stderr.readline()  # while it waits
+    assert line.startswith("waiting for ")
+    assert f", process {running.pid}, since " in line
+    (project / "gate").write_text("go on")
+    _, said_later = waiting.communicate()
+    assert waiting.returncode == 0
+    assert said_later.startswith("run run_")
     running.wait()
     assert did(project) == ["slow"], "the second finds it done"
     with open_state_backend() as store:
         assert len(store.list_runs(status="success")) == 2
+
+
+def test_a_run_that_waits_on_a_terminal_does_not_look_as_if_nodes_ran(project, running):
+    terminal = OnTerminal("run", "--wait", "1m", columns=160)
+    assert terminal.read_until(lambda screen: any("nothing runs yet" in line for line in screen.lines))
+    waits, *others = terminal.screen.lines
+    assert f", process {running.pid}, since " in waits
+    assert "".join(others) == ""
+    (project / "gate").write_text("go on")
+    assert terminal.finish()[0] == 0
+    assert any(line.startswith("1 of 1 done: 1 cached") for line in terminal.screen.lines)

@@ -241,7 +241,9 @@ def test_a_terminal_that_can_draw_nothing_gets_lines(project, term, on_terminal)
     terminal = on_terminal("run", TERM=term)
     assert terminal.finish()[0] == 0
     assert b"\x1b" not in terminal.raw
-    assert checked(terminal) == ["running  command.a: new", "success  command.a in _ s"]
+    run, *lines = checked(terminal)
+    assert re.fullmatch(r"run run_\w+: 1 node", run)
+    assert lines == ["running  command.a: new", "success  command.a in _ s"]
 
 
 def test_a_terminal_without_unicode_gets_signs_that_it_has(project, on_terminal):

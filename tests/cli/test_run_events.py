@@ -74,6 +74,7 @@ def test_through_a_pipe_a_node_has_a_line_when_it_begins_and_one_when_it_ends(pr
     logs = f"target/logs/{newest_run()}"
     lines = re.sub(r"\d\.\d s", "_ s", done.stderr).splitlines()
     assert lines == [
+        f"run {newest_run()}: 3 nodes",
         "running  command.a: new",
         "success  command.a in _ s",
         "running  command.b: new",
@@ -84,7 +85,7 @@ def test_through_a_pipe_a_node_has_a_line_when_it_begins_and_one_when_it_ends(pr
         f"  all of it: {logs}/command%2eb.log",
         "skipped  command.c: command.b failed",
         "error: the run failed: command.b",
-        "hint: See why with `seeknal state show`; what succeeded is not run again.",
+        f"hint: See why with `seeknal state show {newest_run()} command.b --log`; what succeeded is not run again.",
     ]
     assert done.returncode == 1
     assert "\x1b" not in done.stderr
@@ -105,7 +106,8 @@ def test_rows_batches_and_ids_are_told_in_one_line_each():
     assert line(status="running", attempt=1, done=3, total=10) == ["running  transform.daily: 3 of 10 batches"]
     assert line(status="cached", detail="up to date") == ["cached   transform.daily: up to date"]
     assert line(status="failed", detail="a\nb\x1b[2J", duration=7_800_000) == [
-        "failed   transform.daily in 2 h 10 min: a\\nb\\x1b[2J"
+        "failed   transform.daily in 2 h 10 min: a",
+        "  b\\x1b[2J",
     ]
 
 
@@ -115,7 +117,7 @@ def test_an_error_names_the_first_nodes_that_failed(project):
     done = run("--continue-on-error", "--quiet")
     error, hint = done.stderr.splitlines()
     assert error == "error: the run failed: command.a, command.b, command.c and 2 more"
-    assert hint.startswith("hint: See why with `seeknal state show`")
+    assert hint.startswith(f"hint: See why with `seeknal state show {newest_run()} command.a --log`")
     assert done.returncode == 1
 
 
@@ -123,7 +125,7 @@ def test_a_run_that_somebody_deletes_meanwhile_is_no_success(project, capsys):
     with open_state_backend() as store, pytest.raises(typer.Exit) as ended, watched(store, {}, Printer()) as followed:
         followed.begin("gone")
     assert ended.value.exit_code == 1
-    assert capsys.readouterr().err.startswith("error: the run did not succeed\nhint: ")
+    assert capsys.readouterr().err.startswith("run gone: 0 nodes\nerror: the run did not succeed\nhint: ")
 
 
 # ---- JSON ----
@@ -271,7 +273,7 @@ class Told:
 def heard(*events):
     """Return what is told of events that come a second after one another."""
     told, seconds = Told(), iter(range(1000))
-    followed = Followed([told], lambda: next(seconds))
+    followed = Followed(lambda: [told], lambda: next(seconds))
     followed.begin("mine")
     for event in events:
         followed.tell(event)
@@ -311,7 +313,7 @@ def test_a_node_with_batches_is_measured_from_its_first_to_its_last():
 
 
 def test_many_batches_have_a_line_for_each_tenth(capsys):
-    lines = Lines(Printer())
+    lines = Lines(1, Printer())
     for done in range(1000):
         for detail in ("one", "another"):  # batches that run at once
             lines.tell(NodeEvent("n", "running", detail, attempt=1, done=done, total=1000), None)

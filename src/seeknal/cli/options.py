@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,11 @@ def options_of(given: list[str] | None) -> dict[str, Any]:
             )
         found[key] = int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
     return found
+
+
+def at_path(project_path: Path) -> str:
+    """Return what a command that is hinted at takes to be about the same project; nothing for the present directory."""
+    return "" if project_path == Path() else f" -p {shlex.quote(str(project_path))}"
 
 
 @contextmanager

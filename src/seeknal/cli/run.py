@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -15,6 +18,7 @@ from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath
 from seeknal.cli.output import Format, Printer
 from seeknal.cli.run_watch import watched
 from seeknal.cli.times import From, Timezone, To, as_length, as_zone
+from seeknal.cli.turn import taking_turns
 from seeknal.cli.why import Plan, looked_at, need_runner, print_plan
 from seeknal.errors import ConfigurationError
 
@@ -98,12 +102,10 @@ def run(
     from seeknal.runner.selection import select
 
     printer = Printer(output, quiet=quiet)
-    if dask_address is not None and executor is not Executors.DASK:
-        raise ConfigurationError("--dask-address is given without --executor dask", hint="Add --executor dask.")
-    if restate and start is None and end is None and not partition:
-        raise ConfigurationError(
-            "--restate needs to know what", hint="Add --start and --end, or --partition; --full does all again."
-        )
+    asks = {"--full": full, "--nodes": nodes, "--tags": tags, "--exclude": exclude, "--start": start, "--end": end}
+    asks |= {"--timezone": timezone, "--partition": partition, "--restate": restate, "--backfill": backfill}
+    _check_together([option for option, value in asks.items() if value], resume=resume)
+    _check_address(executor, dask_address)
     low, high = bounds(start, end, as_zone(timezone))
     keys = tuple(partition) if partition else None
     wait_ms = int(as_length(wait or (RESUME_WAIT if resume else "0s"), "--wait").total_seconds() * 1000)
@@ -130,11 +132,19 @@ def run(
         asked = asked_of(project)
         likely = _resumed(project, store, asked) if resume else asked
         chosen = {node_id: node.inputs for node_id, node in project.nodes.items() if likely.takes(node_id)}
+        is_waiting = wait_ms > 0 and (resume or not backfill)
         with (
-            _workers(executor, dask_address, parallel) as workers,
-            watched(store, chosen, printer, parallel=parallel) as followed,
+            _workers(executor, dask_address, parallel, debug=debug) as workers,
+            watched(store, chosen, printer, parallel=parallel, project_path=project_path) as followed,
+            taking_turns(project, store, printer, project_path, is_waiting=is_waiting),
         ):
-            report = run_project(
+
+            def begin(run_id: str) -> None:
+                followed.begin(run_id)
+                if resume:
+                    printer.note(_told_what_is_resumed(store, run_id))
+
+            run_project(
                 project,
                 store,
                 full=full,
@@ -147,10 +157,67 @@ def run(
                 executor=workers,
                 wait_ms=wait_ms,
                 on_event=followed.tell,
-                on_run=followed.begin,
+                on_run=begin,
             )
-            if resume:
-                printer.note(f"went on with {report.resumes}" if report.resumes else "there was nothing to resume")
+
+
+def _check_together(asks: list[str], *, resume: bool) -> None:
+    """Refuse options that say nothing, or two things, together.
+
+    Args:
+        asks: Those that were given of what says which work is to be done.
+        resume: Whether the last run says so.
+
+    Raises:
+        ConfigurationError: Naming them.
+    """
+    if resume and asks:
+        raise ConfigurationError(
+            f"--resume takes what the last run was asked for, so it does not go together with {', '.join(asks)}",
+            hint=f"Leave {'it' if len(asks) == 1 else 'them'} out, or run without --resume.",
+        )
+    has_span = not {"--start", "--end"}.isdisjoint(asks)
+    if "--timezone" in asks and not has_span:
+        raise ConfigurationError("--timezone says nothing without --start or --end", hint="Give one of them, too.")
+    if "--restate" in asks and "--full" in asks:
+        raise ConfigurationError(
+            "--full and --restate do not go together: the one does all again, the other a part",
+            hint="Leave --full out to do the part again.",
+        )
+    if "--restate" in asks and not has_span and "--partition" not in asks:
+        raise ConfigurationError(
+            "--restate needs to know what", hint="Add --start and --end, or --partition; --full does all again."
+        )
+
+
+def _told_what_is_resumed(store: StateBackend, run_id: str) -> str:
+    """Return what a run that has just begun with ``--resume`` goes on with, as its record says."""
+    from seeknal.runner.resume import RESUMES_KEY
+
+    begun = store.get_run(run_id)
+    before = begun.metadata.get(RESUMES_KEY) if begun is not None else None
+    return f"going on with {before}" if before else "there was nothing to resume"
+
+
+def _check_address(executor: Executors, address: str | None) -> None:
+    """Refuse the address of a scheduler that cannot be one.
+
+    Raises:
+        ConfigurationError: It is not like ``tcp://host:port``, or not for this executor.
+    """
+    if address is None:
+        return
+    if executor is not Executors.DASK:
+        raise ConfigurationError("--dask-address is given without --executor dask", hint="Add --executor dask.")
+    try:
+        parts = urlsplit(address)
+        is_whole = bool(parts.scheme and parts.hostname and parts.port) and parts.path in ("", "/")
+    except ValueError:  # the port is no number of one
+        is_whole = False
+    if not is_whole:
+        raise ConfigurationError(
+            f"--dask-address {address!a} is not SCHEME://HOST:PORT", hint="Write it like tcp://10.0.0.7:8786."
+        )
 
 
 def _resumed(project: Project, store: StateBackend | None, asked: Asked) -> Asked:
@@ -162,13 +229,25 @@ def _resumed(project: Project, store: StateBackend | None, asked: Asked) -> Aske
 
 
 @contextmanager
-def _workers(executor: Executors, dask_address: str | None, parallel: int) -> Iterator[Workers]:
+def _workers(executor: Executors, dask_address: str | None, parallel: int, *, debug: bool) -> Iterator[Workers]:
     from seeknal.runner.executors import InProcesses, InThreads
 
     if executor is Executors.DASK:
         from seeknal.runner.cluster import dask_workers
 
+        if not debug:
+            _silence_dask()
         with dask_workers(dask_address, parallel) as workers:
             yield workers
     else:
         yield InProcesses() if executor is Executors.PROCESSES else InThreads()
+
+
+def _silence_dask() -> None:
+    """Let Dask log nothing here and in the worker processes of a cluster of one's own: what fails is told by the run.
+
+    Whoever sets this variable in the environment is obeyed.
+    """
+    # Dask reads it when it is imported, also in the processes that it starts; the client has a level of its own there.
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+    logging.getLogger("distributed.client").disabled = True

@@ -91,18 +91,21 @@ class JsonEvents:
 
 
 class Lines:
-    """Tells of a run in lines on stderr: one when a node begins, one for each tenth of its batches, one when it ends.
+    """Tells of a run in lines on stderr: first its id; when a node begins, for each tenth of its batches, when it ends.
 
     Args:
+        total: How many nodes may run.
         printer: Says whether anything is told.
     """
 
-    def __init__(self, printer: Printer) -> None:
+    def __init__(self, total: int, printer: Printer) -> None:
+        self._total = total
         self._printer = printer
         self._tenths: dict[str, int] = {}
 
     def begin(self, run_id: str) -> None:
-        """Say nothing: the lines are about nodes."""
+        """Print the id of the run, and how many nodes it is about."""
+        self._printer.note(f"run {run_id}: {self._total} node{'' if self._total == 1 else 's'}")
 
     def tell(self, event: NodeEvent, duration_ms: int | None) -> None:
         """Print what has become of a node."""
@@ -116,7 +119,7 @@ class Lines:
 
 
 def lines_of(event: NodeEvent, duration_ms: int | None) -> list[str]:
-    """Return what is said of an event: one line, and those of what a node said where it failed."""
+    """Return what is said of an event: one line, more for a detail of several, and what a node said where it failed."""
     head = f"{event.status:8} {shown(event.node_id)}"
     if event.status == "running":
         attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
@@ -125,7 +128,8 @@ def lines_of(event: NodeEvent, duration_ms: int | None) -> list[str]:
     took = f" in {span_text(duration_ms)}" if duration_ms is not None and event.status != "retrying" else ""
     if event.status == "success":
         return [f"{head}{took}{rows_text(event.row_count)}"]
-    lines = [f"{head}{took}{f': {shown(event.detail)}' if event.detail else ''}"]
+    first, *others = event.detail.strip().splitlines() or [""]
+    lines = [f"{head}{took}{f': {shown(first)}' if first else ''}", *(f"  {shown(line)}" for line in others)]
     lines += [f"  | {shown(line)}" for line in event.said.splitlines()]
     if event.log and event.status in ("failed", "retrying"):
         lines.append(f"  all of it: {event.log}")

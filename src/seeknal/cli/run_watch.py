@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import typer
 
+from seeknal.cli.options import at_path
 from seeknal.cli.output import Format, Printer, shown
 from seeknal.cli.run_events import JsonEvents, Lines
 
@@ -42,19 +45,22 @@ class Followed:
     Belongs to the thread that runs the project.
 
     Args:
-        tellers: Whom it is told to, in this order.
+        tellers: Makes those whom it is told to, in this order, when the run begins: until then it may wait for another
+            one, and must not look as if nodes ran.
         now: Seconds of a clock that never goes back.
     """
 
-    def __init__(self, tellers: Collection[Teller], now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, tellers: Callable[[], Collection[Teller]], now: Callable[[], float] = monotonic) -> None:
         self.run_id = ""
-        self._tellers = tellers
+        self._make_tellers = tellers
+        self._tellers: Collection[Teller] = ()
         self._now = now
         self._began: dict[str, tuple[int, float]] = {}
 
     def begin(self, run_id: str) -> None:
         """Tell that the run has begun."""
         self.run_id = run_id
+        self._tellers = self._make_tellers()
         for teller in self._tellers:
             teller.begin(run_id)
 
@@ -79,7 +85,12 @@ class Followed:
 
 @contextmanager
 def watched(
-    store: StateBackend, inputs: Mapping[str, Sequence[str]], printer: Printer, *, parallel: int = 1
+    store: StateBackend,
+    inputs: Mapping[str, Sequence[str]],
+    printer: Printer,
+    *,
+    parallel: int = 1,
+    project_path: Path = Path(),
 ) -> Iterator[Followed]:
     """Yield what the events of the one run of the block go to, and tell at its end how it has ended.
 
@@ -88,6 +99,7 @@ def watched(
         inputs: The nodes that may run with their inputs, in the order of the project.
         printer: How it is told.
         parallel: How many nodes run at once.
+        project_path: As it was named, for the commands that an error hints at.
 
     Raises:
         Exit: With 1 if the run failed, with 130 if it was interrupted; what there is to say was said.
@@ -95,8 +107,16 @@ def watched(
     """
     in_json = JsonEvents(store, inputs, printer) if printer.style is not Format.TABLE else None
     with ExitStack() as stack:
-        teller = stack.enter_context(_display(store, inputs, parallel)) if _has_display(printer) else Lines(printer)
-        followed = Followed([teller, in_json] if in_json else [teller])
+
+        def tellers() -> list[Teller]:
+            first = (
+                stack.enter_context(_display(store, inputs, parallel))
+                if _has_display(printer)
+                else Lines(len(inputs), printer)
+            )
+            return [first, in_json] if in_json else [first]
+
+        followed = Followed(tellers)
         try:
             yield followed
         except KeyboardInterrupt:
@@ -105,10 +125,12 @@ def watched(
             _fail("interrupted", "Run it again: it goes on with what is not done.", 130)
     status, states = _end(store, followed.run_id, in_json, printer)
     if status != "success":
-        failed = [shown(state.node_id) for state in states.values() if state.status == "failed"]
+        failed = [state for state in states.values() if state.status == "failed"]
+        named = ", ".join(shown(state.node_id) for state in failed[:MOST_NAMED])
         more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
-        why = f"the run failed: {', '.join(failed[:MOST_NAMED])}{more}" if failed else "the run did not succeed"
-        _fail(why, "See why with `seeknal state show`; what succeeded is not run again.", 1)
+        why = f"the run failed: {named}{more}" if failed else "the run did not succeed"
+        command = _command_that_shows(followed.run_id, failed[:1], project_path)
+        _fail(why, f"See why with `{command}`; what succeeded is not run again.", 1)
     if in_json is not None and in_json.lost is not None:
         raise in_json.lost
 
@@ -144,6 +166,15 @@ def _end(
     else:
         printer.rows(list(states.values()), NODE_COLUMNS, empty="no nodes")
     return str(found.status), states
+
+
+def _command_that_shows(run_id: str, failed: Sequence[NodeState], project_path: Path) -> str:
+    """Return the command that says most of why a run failed: what its first failed node said, if that was kept."""
+    from seeknal.runner.capture import LOG_KEY
+
+    names = [shlex.quote(run_id), *(shlex.quote(state.node_id) for state in failed)]
+    has_log = any(LOG_KEY in state.metadata for state in failed)
+    return shown(f"seeknal state show {' '.join(names)}{' --log' if has_log else ''}{at_path(project_path)}")
 
 
 def _fail(what: str, hint: str, code: int) -> None:
