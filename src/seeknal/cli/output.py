@@ -56,7 +56,7 @@ class Printer:
             _write_table(_cut(cells, columns) if is_cut else cells, columns)
 
     def thing(self, record: Any, lines: Sequence[tuple[str, Any]]) -> None:
-        """Print one thing: an object in JSON, else these names and values, one a line."""
+        """Print one thing: an object in JSON, else these names and values, one a line; more for a text of several."""
         if self.style is Format.JSON:
             _write(_json(record, indent=2))
         elif self.style is Format.JSONL:
@@ -64,7 +64,10 @@ class Printer:
         else:
             width = max(len(name) for name, _ in lines)
             for name, value in lines:
-                _write(f"{name:<{width}}  {shown(value)}".rstrip())
+                first, *others = value.strip().expandtabs().splitlines() or [""] if isinstance(value, str) else [value]
+                _write(f"{name:<{width}}  {shown(first)}".rstrip())
+                for line in others:
+                    _write(f"{'':<{width}}  {shown(line)}".rstrip())
 
     def note(self, text: str) -> None:
         """Print a remark on stderr, unless ``--quiet``."""

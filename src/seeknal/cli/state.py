@@ -87,8 +87,18 @@ def show(
     printer.rows(list(nodes.values()), NODE_COLUMNS, empty="no nodes")
     failed = [state for state in nodes.values() if state.status == "failed" and state.error_message]
     for state in failed:
-        first, *_ = (state.error_message or "").strip().splitlines() or [""]
-        sys.stdout.write(f"\n{state.node_id} failed: {shown(first)}\n")
+        _print_error(state)
+
+
+def _print_error(state: NodeState) -> None:
+    """Print all that the error of a failed node says, and where there is more."""
+    from seeknal.runner.capture import LOG_KEY, log_file
+
+    first, *others = (state.error_message or "").strip().splitlines() or [""]
+    lines = [f"{shown(state.node_id)} failed: {shown(first)}", *(f"  {shown(line.expandtabs())}" for line in others)]
+    if LOG_KEY in state.metadata:
+        lines.append(f"  log: {log_file(state.run_id, state.node_id)}")
+    sys.stdout.write("\n" + "".join(f"{line}\n" for line in lines))
 
 
 def _print_log(state: NodeState, project_path: Path, printer: Printer) -> None:
