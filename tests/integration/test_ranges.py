@@ -6,6 +6,7 @@ what was computed and how often.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -147,7 +148,13 @@ FORMS = {
         kind: command
         name: shell_keys
         partitions: [ID, "it's", "$(touch never)"]
-        command: echo "$SEEKNAL_PARTITION" {{ partition }} >> shell_keys
+        command: echo "$SEEKNAL_PARTITION" >> shell_keys
+        """,
+    "seeknal/filled.yml": """
+        kind: command
+        name: filled
+        partitions: [country=ID, 2024/01-31]
+        command: echo {{ partition }} >> filled
         """,
     "seeknal/functions.py": """
         from seeknal.pipeline import command, source, transform
@@ -179,7 +186,7 @@ def test_every_form_of_node_is_told_its_range(almanac):
     almanac.write(FORMS)
     report = almanac.run()
     assert set(report.nodes.values()) == {"success"}
-    assert len(report.nodes) == 9
+    assert len(report.nodes) == 10
     naive = [datetime(2024, 1, number) for number in range(7, 11)]
     assert almanac.rows("transform.sql_days") == [(naive[0], naive[2]), (naive[2], naive[3])]
     assert almanac.rows("transform.sql_keys") == [("ID",), ("it's",)]
@@ -187,11 +194,8 @@ def test_every_form_of_node_is_told_its_range(almanac):
         "2024-01-07T00:00:00Z 2024-01-08T00:00:00Z 2024-01-07 00:00:00",
         "2024-01-08T00:00:00Z 2024-01-09T00:00:00Z 2024-01-08 00:00:00",
     ]
-    assert (almanac.path / "shell_keys").read_text().splitlines() == [
-        "ID ID",
-        "it's it's",
-        "$(touch never) $(touch never)",
-    ]
+    assert (almanac.path / "shell_keys").read_text().splitlines() == ["ID", "it's", "$(touch never)"]
+    assert (almanac.path / "filled").read_text().splitlines() == ["country=ID", "2024/01-31"]
     assert not (almanac.path / "never").exists()
     assert [(first.day, last.day) for first, last in almanac.rows("source.days")] == [(8, 10)]
     assert [(part.unit, part.rows) for part in almanac.parts("source.keys")] == [("=x", 1), ("=y", 0)]
@@ -207,6 +211,20 @@ def test_every_form_of_node_is_told_its_range(almanac):
         assert [each.row_count for each in backend.list_partitions("source.keys")] == [1, 0]
         assert backend.get_node_state(report.run_id, "transform.sql_days").row_count == 2
     assert ran(almanac.run()) == set()
+
+
+@pytest.mark.parametrize("command", ["echo {{ partition }}", "echo '{{ partition }}'", 'echo "{{partition}}"'])
+def test_a_key_that_a_shell_might_take_for_something_else_is_not_filled_in(almanac, command):
+    keys = ["$(touch never)", "`touch never`", "'; touch never; '", "a b"]
+    text = f"kind: command\nname: keys\npartitions: {json.dumps(keys)}\ncommand: {json.dumps(command)}\n"
+    almanac.write({"seeknal/keys.yml": text})
+    report = almanac.run(continue_on_error=True)
+    assert report.status == "failed"
+    assert not (almanac.path / "never").exists()
+    with almanac.open() as backend:
+        assert backend.list_partitions("command.keys") == []
+        state = backend.get_node_state(report.run_id, "command.keys")
+    assert "cannot be filled into a shell command" in state.error_message
 
 
 def test_partitions_that_the_store_expects_are_computed_when_they_are_new(almanac):
