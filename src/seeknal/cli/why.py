@@ -31,12 +31,13 @@ class Plan:
         from seeknal.clock import SystemClock
         from seeknal.runner.observe import observe
         from seeknal.runner.plan import ALL, plan_nodes
-        from seeknal.runner.selection import check_parents
+        from seeknal.runner.selection import check_parents, check_window
 
         asked = asked or ALL
         if asked.selected is not None:
             check_parents(project, store, asked.selected)
         now = (store.clock if store is not None else SystemClock()).now()
+        check_window(project, store, asked, now)
         self.project = project
         self.observed: dict[str, Observed] = {
             node_id: observe(node, project.path, store) for node_id, node in project.nodes.items()

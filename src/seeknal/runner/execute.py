@@ -19,7 +19,7 @@ from seeknal.runner.executors import InThreads, OnExecutor, Workers
 from seeknal.runner.plan import Asked
 from seeknal.runner.ranges import EVERYTHING, Window
 from seeknal.runner.resume import RESUMES_KEY, config_of, find_unfinished
-from seeknal.runner.selection import check_parents
+from seeknal.runner.selection import check_parents, check_window
 from seeknal.runner.stages import stages_of
 from seeknal.runner.stopping import told_of_signals
 from seeknal.state.capabilities import Capability
@@ -104,7 +104,8 @@ def run_project(
     Raises:
         LockHeldError: Another process runs this project.
         ConfigurationError: A selected node needs one that is not selected and was never computed, or ``parallel`` is
-            less than 1, or a backfill is to do again what is done; nothing was run.
+            less than 1, or a backfill is to do again what is done, or ranges are asked for that no selected node has;
+            nothing was run.
         KeyboardInterrupt: A signal asked the run to stop, or a node raised it; the run is ``cancelled``, and its nodes
             are recorded as what they are.
     """
@@ -126,6 +127,7 @@ def run_project(
         asked = unfinished.asked if unfinished is not None else asked
         if asked.selected is not None:
             check_parents(project, backend, asked.selected)
+        check_window(project, backend, asked, backend.clock.now())
         if asked.is_shared:
             turn.close()  # the others get theirs, too
         else:

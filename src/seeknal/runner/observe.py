@@ -56,7 +56,7 @@ def observe_ranges(node: Node, project_path: Path, backend: StateBackend | None,
     The files are looked at after the store: what a worker has completed is in its place before it says so.
     """
     if backend is None:
-        expected = () if node.partitions is None or node.partitions == EXPECTED else tuple(node.partitions)
+        expected = expected_partitions(node, None)
         return Done(expected=expected, parts=tuple(list_parts(parts_folder(project_path, node.node_id))))
     spans = [(Interval(each.start, each.end), each.run_id) for each in _provenance(node, backend)]
     keys = [(each.partition, each.run_id) for each in backend.list_partitions(node.node_id)] if node.partitions else []
@@ -66,7 +66,7 @@ def observe_ranges(node: Node, project_path: Path, backend: StateBackend | None,
     return Done(
         spans=tuple(spans),
         keys=tuple(keys),
-        expected=_expected(node, backend),
+        expected=expected_partitions(node, backend),
         parts=tuple(list_parts(parts_folder(project_path, node.node_id))) if node.has_output else (),
         fingerprints={run_id: _fingerprint(backend.get_node_state(run_id, node.node_id)) for run_id in known},
         running=frozenset(running),
@@ -77,11 +77,12 @@ def _provenance(node: Node, backend: StateBackend) -> list[IntervalProvenance]:
     return backend.get_interval_provenance(node.node_id) if node.schedule is not None else []
 
 
-def _expected(node: Node, backend: StateBackend) -> tuple[str, ...]:
+def expected_partitions(node: Node, backend: StateBackend | None) -> tuple[str, ...]:
+    """Return the partitions that a node is to be computed for, in order; none of a store that is not there yet."""
     if node.partitions is None:
         return ()
     if node.partitions == EXPECTED:
-        return tuple(backend.list_expected_partitions(node.node_id))
+        return tuple(backend.list_expected_partitions(node.node_id)) if backend is not None else ()
     return tuple(node.partitions)
 
 

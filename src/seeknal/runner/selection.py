@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from seeknal.errors import ConfigurationError
+from seeknal.model.pending import pending_intervals
+from seeknal.model.schedule import as_schedule
 from seeknal.pipeline.nearest import nearest
 from seeknal.pipeline.nodes import Node, Project
+from seeknal.runner.held import FAR
+from seeknal.runner.observe import expected_partitions
 from seeknal.runner.outputs import list_parts, output_path, parts_folder
+from seeknal.runner.plan import Asked
+from seeknal.runner.ranges import Window
 from seeknal.state.contract import StateBackend
 
 
@@ -80,6 +87,58 @@ def check_parents(project: Project, backend: StateBackend | None, selected: Coll
                 f"{node_id} needs {input_id}, {lack}",
                 hint=f"Select it, too: --nodes '+{node_id}' takes all that it needs.",
             )
+
+
+def check_window(project: Project, backend: StateBackend | None, asked: Asked, now: datetime) -> None:
+    """Raise if a run is asked for ranges that none of its nodes has.
+
+    Args:
+        project: The project.
+        backend: Its store, which may know what partitions are expected; ``None`` where there is none yet.
+        asked: What is asked for.
+        now: Until when ticks are due.
+
+    Raises:
+        ConfigurationError: A bound or a backfill without a node that has ranges, a partition that no node has, or
+            nothing that could be done again; the message names what was asked for.
+    """
+    window = asked.window
+    nodes = [node for node_id, node in project.nodes.items() if asked.takes(node_id)]
+    given = [name for name, bound in (("--start", window.start), ("--end", window.end)) if bound is not None]
+    if given and not any(node.schedule for node in nodes):
+        raise ConfigurationError(
+            f"no selected node has a schedule, which {' and '.join(given)} would be about",
+            hint="Leave them out, or select a node that has one.",
+        )
+    if asked.is_shared and not any(node.is_ranged for node in nodes):
+        raise ConfigurationError(
+            "no selected node has a schedule or partitions, which --backfill would share",
+            hint="Leave it out, or select a node that has.",
+        )
+    if window.partitions is not None:
+        known = {key for node in nodes for key in expected_partitions(node, backend)}
+        for key in window.partitions:
+            if key not in known:
+                raise ConfigurationError(
+                    f"no selected node has the partition {key!a}", hint=nearest(key, known, of="partitions")
+                )
+    if window.restates_ticks and not any(_has_tick(node, window, now) for node in nodes):
+        raise ConfigurationError(
+            f"--restate would do nothing again: no tick of a selected node lies within {' and '.join(given)}",
+            hint="A tick is done as a whole, once it has ended: give bounds that have all of it.",
+        )
+
+
+def _has_tick(node: Node, window: Window, now: datetime) -> bool:
+    """Return whether a tick of a node lies in a window as a whole and is due."""
+    if node.schedule is None or node.start is None:
+        return False
+    start, end = max(node.start, window.start or node.start), min(node.end or FAR, window.end or FAR, FAR)
+    if end <= start:
+        return False
+    schedule, lateness = as_schedule(node.schedule, node.timezone), timedelta(seconds=node.lateness_seconds)
+    due = pending_intervals([], schedule, now=now, start=start, end=end, lateness=lateness, max_intervals=1)
+    return next(due, None) is not None
 
 
 def _lack(node: Node, project_path: Path, backend: StateBackend | None) -> str:
