@@ -11,6 +11,7 @@ from seeknal.pipeline.attempts import attempt_fields
 from seeknal.pipeline.fingerprint import fingerprint
 from seeknal.pipeline.load import load_project
 from seeknal.pipeline.nodes import Node
+from seeknal.pipeline.ranges import range_fields
 
 YAML = "kind: command\nname: a\ncommand: 'true'\n"
 PYTHON = "from seeknal.pipeline import transform\n\n@transform({})\ndef a(ctx):\n    return [{{'x': 1}}]\n"
@@ -43,14 +44,19 @@ def test_keys_are_read_and_are_no_reason_to_run_again(tmp_path, name, plain, wit
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("500ms", 0.5), ("2s", 2), (" 1.5 m ", 90), ("1h", 3600), ("2d", 172800), (3, 3), (0.25, 0.25)],
+    [("500ms", 0.5), ("2s", 2), (" 1.5 m ", 90), ("1h", 3600), ("2d", 172800), (3, 3), (0.25, 0.25), ("5", 5)],
 )
-def test_a_duration_has_a_unit_or_is_seconds(value, seconds):
-    assert attempt_fields({"timeout": value}, "x.yml") == {"timeout_seconds": pytest.approx(seconds)}
+def test_a_duration_has_a_unit_or_is_seconds_whichever_key_it_is_of(value, seconds):
+    scheduled = {"schedule": "@daily", "start": "2024-01-01", "lateness": value}
+    assert attempt_fields({"timeout": value, "retry_delay": value}, "x.yml") == {
+        "timeout_seconds": pytest.approx(seconds),
+        "retry_delay_seconds": pytest.approx(seconds),
+    }
+    assert range_fields(scheduled, "x.yml")["lateness_seconds"] == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
-    "value", ["", "soon", "10", "-1s", "0s", 0, -1, True, float("nan"), float("inf"), "31d", ["1s"]]
+    "value", ["", "soon", "s", "10 w", "-1s", "0", "٣s", "0s", 0, -1, True, float("nan"), float("inf"), "31d", ["1s"]]
 )
 @pytest.mark.parametrize("key", ["timeout", "retry_delay"])
 def test_what_is_no_duration_is_refused_with_its_file_and_key(key, value):

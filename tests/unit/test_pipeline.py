@@ -290,7 +290,16 @@ REFUSED = {
         "Add `partitions`",
     ),
     "YAML that is broken": ("kind: [transform\n", "cannot be read", "YAML"),
-    "a key twice": ("kind: transform\nkind: source\n", "kind", "YAML"),
+    "a key twice": (
+        "kind: transform\nname: n\n# a comment\nname: m\n",
+        "bad.yml: key `name` is there twice, line 4",
+        "Remove one of them.",
+    ),
+    "a key twice within another": (
+        "kind: command\nname: n\ncommand: 'true'\ninputs:\n  - ref: a\n    ref: b\n",
+        "bad.yml: key `ref` is there twice, line 6",
+        "Remove one of them.",
+    ),
     "a list": ("- kind: transform\n", "holds no keys", "key: value"),
     "an empty file": ("", "holds no keys", "key: value"),
 }
@@ -359,6 +368,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_key_and_the_remedy(project
     with pytest.raises(ConfigurationError) as raised:
         load_project(project_path)
     assert "bad.yml" in str(raised.value)
+    assert "ruamel" not in str(raised.value)
     assert names in str(raised.value)
     assert hint in raised.value.hint
 

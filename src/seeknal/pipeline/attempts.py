@@ -12,7 +12,7 @@ ATTEMPT_KEYS = ("retries", "retry_delay", "timeout")
 MOST_RETRIES = 100
 MOST_SECONDS = 30 * 24 * 3600
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -41,7 +41,7 @@ def attempt_fields(options: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 
 def seconds(value: object, key: str, place: str) -> float:
-    """Return a duration like ``500ms``, ``2s``, ``10m``, ``1h`` or ``1d``, or a number of seconds, in seconds.
+    """Return a duration in seconds: ``500ms``, ``2s``, ``10m``, ``1h``, ``1d``, or seconds as ``5`` or ``"5"``.
 
     Raises:
         ConfigurationError: It is none, not positive, or longer than 30 days.
@@ -50,9 +50,10 @@ def seconds(value: object, key: str, place: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         amount = float(value)
     elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        amount = float(match[1]) * _SECONDS[match[2]]
+        amount = float(match[1]) * _SECONDS[match[2] or "s"]
     if not 0 < amount <= MOST_SECONDS:
         raise ConfigurationError(
-            f"{place}: {key} is {value!r}", hint=f"Write it like `{key}: 30s`: ms, s, m, h or d, at most 30d."
+            f"{place}: {key} is {value!r}",
+            hint=f"Write it like `{key}: 30s`: ms, s, m, h or d, or seconds without a unit, at most 30d.",
         )
     return amount

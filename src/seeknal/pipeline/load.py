@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from seeknal.errors import ConfigurationError, GraphError, InvalidIdError
@@ -20,6 +22,7 @@ from seeknal.pipeline.ranges import RANGE_KEYS, range_fields
 from seeknal.pipeline.templates import check_templates
 
 CONTENT = {"source": "table", "transform": "transform", "command": "command"}
+_TWICE = re.compile(r'found duplicate key "(.*?)" with value', re.DOTALL)
 FORMATS = ("csv", "json", "jsonl", "parquet")
 COMMON = ("kind", "name", "description", "tags", "inputs", *ATTEMPT_KEYS)
 
@@ -72,6 +75,12 @@ def _check_inputs(nodes: dict[str, Node]) -> None:
 def _mapping(file: Path) -> dict[str, Any]:
     try:
         found = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+    except DuplicateKeyError as error:  # which ruamel tells together with how to let it pass
+        key = _TWICE.match(error.problem or "")
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        raise ConfigurationError(
+            f"{file}: {f'key `{key[1]}`' if key else 'a key'} is there twice{line}", hint="Remove one of them."
+        ) from error
     except (OSError, ValueError, YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise ConfigurationError(f"{file} cannot be read: {error}", hint="Check that it is there and YAML.") from error
     if not isinstance(found, dict):
