@@ -147,7 +147,7 @@ def plan_ranges(
         # What was computed together is done again together: its rows cannot be told apart. And so is what reads it.
         counted = set() if again else {part.file for part in live}
         touched = {part.span for part in owned_parts(done) if part.span is not None and part.file not in counted}
-        asked = union(asked, *(held.redone for held in inputs)) if asked else []
+        asked = union(asked, *(held.redone for held in inputs))
         touched = {span for span in touched if meets(asked, span)}
         asked = intersect(union(asked, touched), [Interval(node.start, node.end or LAST)])
     if again:
