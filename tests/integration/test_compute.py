@@ -81,8 +81,9 @@ RETURNED = {
 def test_what_a_function_may_return_is_named_where_it_returned_something_else(tmp_path, body, kind):
     with pytest.raises(NodeFailedError) as raised:
         computed(tmp_path, "step.py", function(body))
-    assert str(raised.value) == f"step returned a {kind}"
-    assert raised.value.hint.endswith("or a list of dictionaries.")
+    assert str(raised.value) == (
+        f"step returned a value of type {kind}; return a relation, a table or a list of dictionaries"
+    )
 
 
 # ---- how errors of DuckDB are told ----

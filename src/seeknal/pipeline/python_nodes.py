@@ -74,7 +74,8 @@ def source(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]
             are found without), ``description``, ``tags``, ``retries``, ``retry_delay`` and ``timeout`` (``"10m"``, or
             seconds); and, of a node that is computed range by range, ``schedule``, ``timezone``, ``start``, ``end``,
             ``lookback``, ``lateness``, ``batch_size`` or ``partitions``: then it is called for each range that is
-            missing, which ``ctx.interval`` or ``ctx.partition`` names.
+            missing, which ``ctx.interval`` or ``ctx.partition`` names. A start or an end without an offset is what the
+            clocks of the time zone show.
     """
     return _marked("source", function, options)
 

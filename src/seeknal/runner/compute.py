@@ -281,8 +281,9 @@ def _fill_from_function(context: NodeContext, task: Task) -> bool:
             if isinstance(result, Coroutine):
                 result.close()  # else Python warns that nobody has awaited it
             raise NodeFailedError(
-                f"{node.function} returned a {type(result).__name__}",
-                hint="Return a relation of DuckDB, a table of pandas, pyarrow or polars, or a list of dictionaries.",
+                f"{node.function} returned a value of type {type(result).__name__}; "
+                "return a relation, a table or a list of dictionaries",
+                hint="A table is one of pandas, pyarrow or polars.",
             ) from error
         _execute(connection, "CREATE TABLE output AS FROM returned")
     return True
