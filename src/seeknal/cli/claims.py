@@ -13,6 +13,7 @@ from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
 from seeknal.cli.partition_tables import fitted
+from seeknal.cli.which_node import Unknown, which_node
 from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def list_claims(
     _check(node, status, reason, retry_parked=retry_parked)
     opened_again: Sequence[Claim] = []
     with opened(project_path, backend, database_url) as store:
+        node = node if node is None else which_node(store, project_path, node, printer, Unknown.REFUSED)
         if retry_parked and node is not None:
             opened_again = store.retry_parked(node, reason=reason)
             note_no_log(printer, store, reason)

@@ -12,6 +12,7 @@ from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
 from seeknal.cli.times import Timezone, as_span, as_zone
+from seeknal.cli.which_node import Unknown, which_node
 from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def pending(
     printer = Printer(output, quiet=quiet)
     told = _told(expected, start, end, form, schedule, timezone, by_keys)
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.REFUSED_IN_PROJECT)
         keys = _kept(store, node) if told is None else told
         missing = store.get_missing_partitions(node, keys)
     records = [{"node_id": node, "partition": key} for key in missing]
@@ -97,6 +99,7 @@ def expect(
         )
     wanted = list(dict.fromkeys([*(keys or []), *(told or [])]))
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.NEW)
         verb = store.drop_expected_partitions if drop else store.expect_partitions
         changed = verb(node, wanted)
     among = set(changed)

@@ -16,6 +16,7 @@ from seeknal.cli.listing import MOST_SHOWN, Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import WIDTH, Format, Printer, shortened, shown
 from seeknal.cli.times import From, Timezone, To, as_zone
+from seeknal.cli.which_node import Unknown, which_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,7 @@ def history(
     printer, zone = Printer(output, quiet=quiet), as_zone(timezone)
     low, high = bounds(start, end, zone)
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.REFUSED)
         parts = reaching_into(store.get_interval_provenance(node), low, high)
         keeps_log = Capability.LOG in store.capabilities
         restated = store.list_changes(node_id=node, action="restate") if keeps_log else []

@@ -21,6 +21,7 @@ from seeknal.cli.listing import Every, listed
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
 from seeknal.cli.times import End, From, Start, Timezone, To, as_span, as_zone
+from seeknal.cli.which_node import Unknown, which_node
 from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def list_intervals(
     printer, zone = Printer(output, quiet=quiet), as_zone(timezone)
     low, high = bounds(start, end, zone)
     with opened(project_path, backend, database_url) as store:
+        node = node if node is None else which_node(store, project_path, node, printer, Unknown.EMPTY)
         nodes = store.list_worked_nodes() if node is None else [node]
         found = {name: reaching_into(store.get_completed_intervals(name), low, high) for name in nodes}
         counts = [] if node is None else runs_within(store, node, found[node])
@@ -136,6 +138,7 @@ def pending(
             limit + 1
         )  # one more tells that there are more, and not every minute of a decade is made
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.REFUSED_IN_PROJECT)
         missing = store.get_missing_intervals(node, span.start, span.end, **rule)
         done = _canonical(store.get_completed_intervals(node))
     told = missing[:limit]
@@ -184,6 +187,7 @@ def complete(
         return run_id, missing
 
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.NEW)
         note_claimed_span(printer, store, node, span)
         run_id, added = store.run_transaction(lambda: completed(store))
         note_no_log(printer, store, reason)
@@ -231,6 +235,7 @@ def restate(
         return ranges
 
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.REFUSED)
         ranges = _completed_within(store, node, span)
         note_claimed_span(printer, store, node, span)
         if ranges and not dry_run:

@@ -26,6 +26,7 @@ from seeknal.cli.partition_tables import (
     standing,
     summed_up,
 )
+from seeknal.cli.which_node import Unknown, which_node
 from seeknal.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def list_partitions(
             show_nodes(printer, summed_up(store, _nodes(store)))
         return
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.EMPTY)
         if output is Format.TABLE:
             _show_table(printer, store, node, status, after, limit, every=every)
             return
@@ -148,6 +150,7 @@ def complete(
         return states, before
 
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.NEW)
         note_claimed_keys(printer, store, node, wanted)
         states, before = store.run_transaction(lambda: completed(store))
         note_no_log(printer, store, reason)
@@ -189,6 +192,7 @@ def restate(
         return states
 
     with opened(project_path, backend, database_url) as store:
+        node = which_node(store, project_path, node, printer, Unknown.REFUSED)
         states = completed(store)
         note_claimed_keys(printer, store, node, wanted)
         unexpected = set(_not_expected(store, node, wanted))

@@ -10,6 +10,7 @@ import typer
 
 from seeknal.cli.options import Backend, DatabaseUrl, Debug, Output, ProjectPath, Quiet, opened
 from seeknal.cli.output import Format, Printer, shown
+from seeknal.cli.which_node import nearest_node
 from seeknal.errors import ConfigurationError, NodeNotFoundError, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def show(
             if state is None:
                 raise NodeNotFoundError(
                     f"run {run_id!a} has no node {node!a}",
-                    hint=f"List its nodes with `seeknal state show {run_id}`.",
+                    hint=f"{nearest_node(node, store.list_nodes(run_id))}"
+                    f"List its nodes with `seeknal state show {run_id}`.",
                     run_id=run_id,
                     node_id=node,
                 )
