@@ -86,6 +86,19 @@ def test_what_a_function_may_return_is_named_where_it_returned_something_else(tm
     )
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["a generator", "a coroutine"])
+def test_a_command_that_returned_what_it_was_to_do_has_failed(tmp_path, kind):
+    body = RETURNED[kind][0]
+    with pytest.raises(NodeFailedError) as raised:
+        computed(tmp_path, "step.py", function(body).replace("transform", "command"))
+    assert str(raised.value) == f"step returned {kind}, of which nothing has run"
+
+
+def test_what_else_a_command_returns_does_not_matter(tmp_path):
+    assert computed(tmp_path, "step.py", function("return 5").replace("transform", "command")) == Outcome()
+
+
 # ---- how errors of DuckDB are told ----
 
 QUERY = "kind: transform\nname: step\n{more}transform: |\n  {sql}\n"

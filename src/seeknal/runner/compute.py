@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -118,7 +118,7 @@ def compute(task: Task, control: Control | None = None) -> Outcome:
 
             context = NodeContext(task.node, task.project_path, task.run_id, task.unit, connect)
             if not task.node.has_output:
-                _call(context, task)
+                _check_ran(_call(context, task), task.node)
                 return Outcome()
             if not _fill(context, task):
                 return Outcome(rows=0)
@@ -245,6 +245,20 @@ def _call(context: NodeContext, task: Task) -> Any:
         raise NodeFailedError(
             f"{type(error).__name__}: {error}", hint=f"Correct {node.function} in {node.file} and run again."
         ) from error
+
+
+def _check_ran(result: object, node: Node) -> None:
+    """Raise if a command has returned what it was to do in place of doing it.
+
+    Raises:
+        NodeFailedError: It returned a coroutine or a generator, which does nothing by itself.
+    """
+    if isinstance(result, Coroutine | Generator):
+        result.close()  # else Python warns of a coroutine that nobody has awaited
+        raise NodeFailedError(
+            f"{node.function} returned a {type(result).__name__}, of which nothing has run",
+            hint="Run it in the function: with asyncio.run, or in a loop.",
+        )
 
 
 def _check_code(task: Task) -> None:
