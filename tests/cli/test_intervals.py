@@ -398,6 +398,17 @@ def test_a_restatement_of_what_was_not_completed_says_so_and_changes_nothing(pro
     assert changes("restate") == []
 
 
+def test_through_a_pipe_no_id_of_a_run_is_cut(project) -> None:
+    run_id = "a_run_" + "x" * 100
+    with open_state_backend() as store:
+        store.create_run(run_id)
+        store.add_completed_interval(run_id, "orders", day(1), day(2))
+    done = subprocess.run(
+        [*SEEKNAL, "intervals", "list", "orders"], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert run_id in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -62,6 +64,18 @@ def test_a_preview_tells_the_size_and_the_time_and_touches_nothing(project, caps
     printed = capsys.readouterr()
     assert "estimate     less than a second" in printed.out
     assert all(len(line) <= 80 for line in printed.out.splitlines())
+
+
+def test_a_move_says_that_it_moved_and_how_to_undo_it_and_not_once_more_what_the_preview_said(project, capsys):
+    assert main(["migrate-state", "--backend", "database", "-p", str(project), "--no-dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["from", "to", "sha256"]
+    moved, undo = err.splitlines()[-2:]
+    assert re.fullmatch(r"moved: 4 records \(.+\), copied and compared; the project names the new store", moved)
+    command = re.fullmatch(r"to undo it: `seeknal (.+)` shows what that would do", undo)[1]
+    assert main([*shlex.split(command), "--no-dry-run"]) == 0
+    with open_state_backend() as store:
+        assert type(store).__name__ == "FileStateBackend"
 
 
 def test_a_preview_looks_into_a_target_that_is_there_and_touches_nothing(project, capsys):
@@ -245,6 +259,7 @@ def test_a_project_is_merged_into_another_store(project, tmp_path, capsys):
 
 def test_an_error_names_what_to_do_and_leaves_the_record_of_the_migration_before(project, capsys):
     assert main(["migrate-state", "--backend", "database", "--no-dry-run"]) == 0
+    capsys.readouterr()
     kept = (project / "target" / "migration.json").read_bytes()
     (project / "taken").write_text("a file")
     assert main(["migrate-state", "--backend", "file", "--option", "base_path=taken", "--no-dry-run"]) == 4

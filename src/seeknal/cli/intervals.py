@@ -90,7 +90,8 @@ def list_intervals(
         # A range has one run, that which completed something of it last; others may have completed more of it.
         return row(each, zone, run_id=shown(each.run_id) if count in (None, 1) else counted(count, "run"))
 
-    listed(printer, records, cells, COLUMNS, empty=empty, every=every)
+    # An id that is cut is of no use to whoever reads it from a pipe.
+    listed(printer, records, cells, COLUMNS, empty=empty, every=every, is_cut=sys.stdout.isatty())
     if ranges and output is Format.TABLE:
         from seeknal.model.intervals import Interval, gaps
 

@@ -30,6 +30,7 @@ def listed(
     *,
     empty: str,
     every: bool | None,
+    is_cut: bool = True,
 ) -> None:
     """Print a list: all of it in JSON; in a table the first and the last ones, and how many are in between.
 
@@ -40,6 +41,7 @@ def listed(
         columns: Of the table.
         empty: What is remarked where there is nothing to list; nothing if empty.
         every: Whether the table has all of them, as ``--all`` says; ``None`` if the command has no such option.
+        is_cut: Whether the last column may be cut so that no line is wider than `WIDTH`.
     """
     if printer.style is not Format.TABLE:
         printer.rows(records, (), empty=empty)
@@ -50,12 +52,12 @@ def listed(
         return
     hidden = 0 if every else max(0, len(records) - MOST_SHOWN)
     if not hidden:
-        printer.rows([row(each) for each in records], columns, empty=empty, is_cut=not every)
+        printer.rows([row(each) for each in records], columns, empty=empty, is_cut=is_cut and not every)
         return
     half = MOST_SHOWN // 2
     between = dict.fromkeys(columns, "") | {columns[0]: f"... {hidden} more ..."}
     shown = [*map(row, records[:half]), between, *map(row, records[-half:])]
-    printer.rows(shown, columns, empty=empty, is_cut=True)
+    printer.rows(shown, columns, empty=empty, is_cut=is_cut)
     printer.note("--output json has every one" if every is None else "--all shows every one")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seeknal.cli import published
-from seeknal.cli.options import DatabaseUrl, Debug, Option, Output, ProjectPath, Quiet, options_of
+from seeknal.cli.options import DatabaseUrl, Debug, Option, Output, ProjectPath, Quiet, at_path, options_of
 from seeknal.cli.output import Format, Printer, sized
 from seeknal.cli.progress import progress
 from seeknal.cli.stores import looked_at, older_schema
@@ -87,7 +87,7 @@ def migrate_state(
         with progress(printer) as tell:
             report = _moved(ours, theirs, source, target, former, tell, switch, is_merge=merge)
         put_back.pop_all()
-    _show_report(printer, source, target, report)
+    _show_report(printer, source, target, report, project_path)
     _caution(printer, type(ours), source, target)
     if source.decided_by == "environment":
         printer.note("the environment still names the old store: change SEEKNAL_STATE_BACKEND, SEEKNAL_DATABASE_URL")
@@ -258,15 +258,22 @@ def _show_that_it_is_there(printer: Printer, source: StateSettings, *, dry_run: 
     printer.note("the state was there already, and the project names it")
 
 
-def _show_report(printer: Printer, source: StateSettings, target: StateSettings, report: Any) -> None:
+def _show_report(
+    printer: Printer, source: StateSettings, target: StateSettings, report: Any, project_path: Path
+) -> None:
     result = {"from": source.where, "to": target.where, "dry_run": False, "counts": report.counts}
-    facts = [("size", sized(report.bytes)), ("sha256", report.digest)] if report.digest else []
+    facts = [("sha256", report.digest)] if report.digest else []
     printer.thing(
         {**result, "bytes": report.bytes, "digest": report.digest, "store_id": report.store_id or None},
-        [("from", source.where), ("to", target.where), *_counted(report.counts), *facts],
+        [("from", source.where), ("to", target.where), *facts],
     )
-    if not report.digest:
+    if report.digest:
+        records = sum(count for _, count in _counted(report.counts))
+        moved = f"moved: {records} record{'' if records == 1 else 's'} ({sized(report.bytes)}), copied and compared"
+        printer.note(f"{moved}; the project names the new store")
+    else:
         printer.note("the state was there already; the project names it now")
+    printer.note(f"to undo it: `seeknal state rollback{at_path(project_path)}` shows what that would do")
 
 
 def _counted(counts: Any) -> list[tuple[str, Any]]:
