@@ -40,8 +40,7 @@ SPAN = {{"schedule": "@hourly", "start": "2024-01-01", "end": "2024-01-01T{HOURS
 KEYS = {KEYS!r}
 
 
-def leave(ctx, name):
-    unit = ctx.partition or (f"{{ctx.interval.start:%H}}-{{ctx.interval.end:%H}}" if ctx.interval else "all")
+def leave(ctx, name, unit="all"):
     number = os.open(ctx.project_path / "traces" / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(number, f"{{ctx.run_id}} {{unit}}\\n".encode())
     os.fsync(number)
@@ -51,7 +50,12 @@ def leave(ctx, name):
 def act(name, **options):
     @command(name=name, **options)
     def step(ctx):
-        leave(ctx, name)
+        if "partitions" in options:
+            leave(ctx, name, ctx.partition)
+        elif "schedule" in options:
+            leave(ctx, name, f"{{ctx.interval.start:%H}}-{{ctx.interval.end:%H}}")
+        else:
+            leave(ctx, name)
 
     return step
 
