@@ -158,6 +158,7 @@ def test_the_selection_of_the_run_is_taken_over(project, capsys):
 @pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "plan"])
 def test_what_would_not_be_used_beside_resume_is_refused(project, capsys, options, more):
     add_chain(project)
+    spare(project)
     error, hint = said(capsys, "--resume", *options, *more, code=2).splitlines()
     assert error.startswith("error: --resume takes what the last run was asked for")
     assert error.endswith(options[0])
