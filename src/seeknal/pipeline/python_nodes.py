@@ -157,6 +157,7 @@ def load_module(file: Path) -> ModuleType:
     Raises:
         ConfigurationError: It raised; the message names the file and the line.
     """
+    file = file.absolute()
     with _loading:
         _forget_imported(file.parent)
         code = _bytes(file)
@@ -171,6 +172,7 @@ def code_stamp(file: Path) -> str:
 
     It changes whenever the module that `load_module` returns may be another one.
     """
+    file = file.absolute()
     with _loading:
         load_module(file)
         digest = hashlib.sha256(_loaded[file][0])
