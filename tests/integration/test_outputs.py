@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
+import duckdb
 import pytest
 from tests.integration.test_runner import SHOP, Workshop, ran, reasons_of
 
-from seeknal.runner.outputs import OUTPUT_KEY, output_path
+from seeknal.runner.outputs import OUTPUT_KEY, output_facts, output_path
 
 ALTERED = {"transform.totals": "output altered"}
 
@@ -128,3 +129,15 @@ def test_a_store_that_kept_nothing_of_its_files_asks_the_files_themselves(shop):
     assert ran(shop.run()) == set()
     totals(shop).write_bytes(b"not Parquet")
     assert reasons_of(shop) == {"transform.totals": "output cannot be read"}
+
+
+def test_what_a_file_says_is_read_whatever_the_program_around_does_with_duckdb(tmp_path):
+    path = tmp_path / "a.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 1 AS x) TO '{path}' (FORMAT parquet, KV_METADATA {{fingerprint: 'f'}})")
+    unfinished = duckdb.execute("FROM range(1000000)")
+    assert unfinished.fetchone() == (0,)
+    try:
+        assert output_facts(path) == {"fingerprint": "f"}
+    finally:
+        unfinished.fetchall()

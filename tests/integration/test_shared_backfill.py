@@ -112,7 +112,7 @@ class Factory:
 
     def check_is_done(self, whole: Sequence[str] = ("before", "after")) -> None:
         """Every row is there once, whole nodes were run once, and nothing is left."""
-        total = duckdb.execute("FROM read_parquet(?)", [str(output_path(self.path, "transform.total"))]).fetchone()
+        (total,) = duckdb.execute("FROM read_parquet(?)", [str(output_path(self.path, "transform.total"))]).fetchall()
         assert total == (HOURS, HOURS, HOURS)
         assert (self.path / "whole").read_text().split() == list(whole)
         for node_id in ("transform.hourly", "transform.second"):

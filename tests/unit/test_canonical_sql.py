@@ -94,9 +94,10 @@ def test_the_canonical_form_is_the_same_query_with_the_same_columns(sql):
     canonical = canonical_form(sql)
     assert canonical.is_parsed
     assert canonical_form(canonical.text) == canonical
-    one, other = duckdb.sql(sql), duckdb.sql(canonical.text)
-    assert (one.columns, one.types) == (other.columns, other.types)
-    assert one.fetchall() == other.fetchall()
+    with duckdb.connect() as connection:
+        one, other = connection.sql(sql), connection.sql(canonical.text)
+        assert (one.columns, one.types) == (other.columns, other.types)
+        assert one.fetchall() == other.fetchall()
 
 
 def test_the_package_brings_no_parser_of_sql():

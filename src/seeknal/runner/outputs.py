@@ -130,7 +130,8 @@ def as_part(name: str) -> Part | None:
 def output_facts(path: Path) -> dict[str, str]:
     """Return what an output says of itself; empty if it is missing or cannot be read."""
     try:
-        rows = duckdb.execute("SELECT key, value FROM parquet_kv_metadata(?)", [str(path)]).fetchall()
+        with duckdb.connect() as connection:  # the module's own may be in use by the program around
+            rows = connection.execute("SELECT key, value FROM parquet_kv_metadata(?)", [str(path)]).fetchall()
         return {bytes(key).decode(): bytes(value).decode() for key, value in rows}
     except (duckdb.Error, UnicodeDecodeError):
         return {}
