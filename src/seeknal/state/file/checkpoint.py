@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from seeknal.model.records import LoggedChange, NodeState, RunState
@@ -257,7 +256,7 @@ def remove_leftovers(layout: Layout, generation: int) -> None:
     for path in leftovers(layout, generation):
         if path.is_dir():
             durable.at("unlink")
-            shutil.rmtree(path)
+            durable.remove_tree(path)
         else:
             durable.remove_file(path)
 

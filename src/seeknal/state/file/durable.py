@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -172,3 +173,14 @@ def remove_file(path: Path) -> None:
     """Remove a file; nothing happens if it is gone."""
     at("unlink")
     path.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it, which another process may be doing at the same time.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    while path.exists():
+        with contextlib.suppress(FileNotFoundError):  # the other one was faster with one of its files
+            shutil.rmtree(path)

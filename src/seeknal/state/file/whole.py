@@ -58,7 +58,7 @@ def frozen(store: FileStore, clock: Clock) -> Iterator[LoggedReading]:
             generation = read_document(layout.store, StoreDocument).generation
             with durable.unavailable(layout.directory, "copy"):
                 for path in left_copies(layout):
-                    shutil.rmtree(path)
+                    durable.remove_tree(path)
                 copy = Layout(Path(tempfile.mkdtemp(prefix="snapshot-", suffix=".tmp", dir=layout.directory)))
                 for directory in (copy.directory, copy.runs, copy.nodes):
                     directory.mkdir(mode=durable.DIRECTORY_MODE)
@@ -66,7 +66,8 @@ def frozen(store: FileStore, clock: Clock) -> Iterator[LoggedReading]:
                 lock = FileLock(copy.lock, clock)
                 undo.callback(lock.close)
                 undo.enter_context(lock.held(LOOK_MS))
-                undo.callback(shutil.rmtree, copy.base)  # while it is locked: a checkpoint removes one that is not
+                # While it is locked: others remove one that is not. They see that it is not once its lock is deleted.
+                undo.callback(durable.remove_tree, copy.base)
                 for theirs, ours in (
                     (layout.directory, copy.directory),
                     (layout.runs, copy.runs),
