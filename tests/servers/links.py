@@ -57,6 +57,7 @@ class Traffic:
 
     def __init__(self) -> None:
         self.round_trips = self.connections = self.sent_bytes = self.received_bytes = 0
+        self.recorded: bytearray | None = None
         self.delays: dict[Direction, float] = {TO_SERVER: 0.0, TO_CLIENT: 0.0}
         self.held: set[Direction] = set()
         self.faults: list[Fault] = []
@@ -170,6 +171,8 @@ class Link:
             return
         self._doom = self._doom or fault
         self._traffic.sent_bytes += len(data)
+        if self._traffic.recorded is not None:
+            self._traffic.recorded += data
         self.pipes[TO_SERVER].put(data, self._traffic.delays[TO_SERVER])
 
     def _on_answer(self, data: bytes) -> None:

@@ -122,6 +122,15 @@ class Proxy(Count):
         finally:
             count.finish()
 
+    @contextmanager
+    def recording(self) -> Iterator[bytearray]:
+        """Keep what goes to the server in a block, over all connections."""
+        self._traffic.recorded = recorded = bytearray()
+        try:
+            yield recorded
+        finally:
+            self._traffic.recorded = None
+
     def wait_until(self, holds: Callable[[], bool], timeout_s: float = 20) -> None:
         """Return when something holds that depends on what has passed; an `AssertionError` after the deadline."""
         with self._passed:
