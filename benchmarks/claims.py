@@ -1,6 +1,6 @@
 """What it costs to share a backfill: claims per second of several workers, and how long one claim takes.
 
-    python benchmarks/claims.py [--workers 8] [--ranges 800] [--limit 1] [--url postgresql://... --url mysql://...]
+    python -m benchmarks.claims [--workers 8] [--ranges 800] [--limit 1] [--url postgresql://... --url mysql://...]
 
 Each worker is a process with an instance of its own. They claim ranges of one node, and complete each at once, so all
 that is measured is the store; every claim contends with those of all others. Prints, for one worker and for all of

@@ -1,6 +1,6 @@
 """What a cleanup of a SQLite store costs, as a ratio to the bare deletes, measured in turns within one run.
 
-    python benchmarks/cleanup.py [--rounds 5] [--runs 1000] [--nodes 100]
+    python -m benchmarks.cleanup [--rounds 5] [--runs 1000] [--nodes 100]
 
 Prints the median over the rounds of (ours / limit) with its quartiles, the seconds behind them, the statements that
 ours takes for each run, and the peak of the memory that Python allocates. The limit deletes the same rows of a copy
@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from transition import spread
+from benchmarks.figures import spread
 
 from seeknal.model.records import NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus

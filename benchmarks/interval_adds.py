@@ -1,6 +1,6 @@
 """What it costs to complete intervals of one node, as ratios measured in turns within one run.
 
-    python benchmarks/interval_adds.py [--part single|many|growth] [--store memory|file|sqlite|servers] [--full]
+    python -m benchmarks.interval_adds [--part single|many|growth] [--store memory|file|sqlite|servers] [--full]
 
 All parts on all stores are measured unless some are named; servers are those whose variable is set, such as
 SEEKNAL_TEST_POSTGRES_URL, in places of their own that are removed at the end. Intervals are added in order, where one
@@ -34,8 +34,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from transition import spread
-from work_stores import AT_ONCE, NODE, RUN, STEP, STORES, Place, add, add_together, begun, bounds, places
+from benchmarks.figures import spread
+from benchmarks.places import AT_ONCE, NODE, RUN, STEP, STORES, Place, add, add_together, begun, bounds, places
 
 from seeknal.state.backend import StateBackend
 

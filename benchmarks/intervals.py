@@ -1,6 +1,6 @@
 """What it costs to find what is missing, as a ratio to a plain walk over the ticks, measured in turns within one run.
 
-    python benchmarks/intervals.py [--rounds 9]
+    python -m benchmarks.intervals [--rounds 9]
 
 Five years, of which a tenth of the ticks is missing at random, or a few of them. The walk adds the length of a tick to
 the one before and looks it up in a set of those that are missing: no calendar, no time zone, no ranges. It pays for

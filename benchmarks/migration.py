@@ -1,6 +1,6 @@
 """What a migration from a file store to SQLite costs, as a ratio to a bare copy of the same rows, within one run.
 
-    python benchmarks/migration.py [--states 1000000] [--nodes 200] [--rounds 1] [--back]
+    python -m benchmarks.migration [--states 1000000] [--nodes 200] [--rounds 1] [--back]
 
 Prints the rows per second of the whole move, its reading back and comparing included, the peak of the memory of its
 process, and the median over the rounds of (ours / limit). The limit reads the same rows of one SQLite file and inserts
@@ -22,7 +22,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from transition import spread
+from benchmarks.figures import spread
 
 from seeknal.model.records import NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus

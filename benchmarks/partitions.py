@@ -1,6 +1,6 @@
 """What partitions of one node cost: adding them, reading them in pages, and finding those that are missing.
 
-    python benchmarks/partitions.py [--store memory|file|sqlite|servers] [--rounds 9] [--full]
+    python -m benchmarks.partitions [--store memory|file|sqlite|servers] [--rounds 9] [--full]
 
 Keys are those of a grid of days and countries, added at random. Servers are those whose variable is set, such as
 SEEKNAL_TEST_POSTGRES_URL, in places of their own that are removed at the end; they are given 5,000, and with ``--full``
@@ -32,8 +32,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transition import spread
-from work_stores import AT_ONCE, NODE, RUN, STORES, Place, begun, places
+from benchmarks.figures import spread
+from benchmarks.places import AT_ONCE, NODE, RUN, STORES, Place, begun, places
 
 from seeknal.model.partitions import PartitionGrid, StaticPartitions, TimePartitions, missing_partitions
 from seeknal.model.records import PartitionState

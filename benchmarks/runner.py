@@ -1,6 +1,6 @@
 """What the runner adds to nodes that do nothing, as a ratio to what it cannot be faster than, in turns within one run.
 
-    python benchmarks/runner.py [--nodes 1000] [--rounds 3] [--full] [--json]
+    python -m benchmarks.runner [--nodes 1000] [--rounds 3] [--full] [--json]
                                 [--luigi PYTHON] [--prefect PYTHON] [--others-nodes 300]
 
 The project is `examples/many_nodes`: layers of 100 nodes, each of which needs one of the layer before. In each round it
@@ -37,7 +37,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from transition import raw_append, raw_sqlite, spread
+from benchmarks.figures import spread
+from benchmarks.transition import raw_append, raw_sqlite
 
 from seeknal.pipeline.load import load_project
 from seeknal.pipeline.nodes import Project

@@ -1,6 +1,6 @@
 """What one node transition costs, as a ratio to the physical limit, measured in turns within one run.
 
-    python benchmarks/transition.py [--rounds 15] [--commits 300]
+    python -m benchmarks.transition [--rounds 15] [--commits 300]
 
 Prints, for each store: the median over the rounds of (ours / limit) with its quartiles, the same at
 10,000 nodes in the run against 100, and the microseconds behind them.

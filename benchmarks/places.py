@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -214,7 +213,6 @@ def total(paths: Iterable[Path]) -> int:
 
 def server_places(stack: ExitStack) -> list[Place]:
     """Return the stores on the servers that the environment names."""
-    sys.path.append(str(Path(__file__).parent.parent))
     from tests.servers.process import ServerUnavailableError
     from tests.servers.stores import SERVERS, fresh_store
 
