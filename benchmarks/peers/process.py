@@ -33,7 +33,7 @@ class Peer:
 
     def __init__(self, name: str, script: str, arguments: Sequence[str] = ()) -> None:
         self.name = name
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the peer
         self._process = subprocess.Popen(
             [python_of(name), HERE / script, *arguments],
             stdin=subprocess.PIPE,
