@@ -5,6 +5,7 @@
 #   make test-servers  the same with real servers, which Docker runs; MYSQL=mariadb for that instead of MySQL
 #   make lint    style, types, import rules, spelling, gates
 #   make stress  the long forms of the tests
+#   make bench-peers  install what the benchmarks compare with, each in an environment of its own
 #   make constraints  pin the newest versions
 #   make clean   remove what these commands made
 
@@ -25,7 +26,7 @@ export SEEKNAL_MARIADB_PORT ?= 23307
 export SEEKNAL_LIBSQL_PORT ?= 28080
 MYSQL_PORT = $(if $(filter mariadb,$(MYSQL)),$(SEEKNAL_MARIADB_PORT),$(SEEKNAL_MYSQL_PORT))
 
-.PHONY: demo test test-servers lint stress clean constraints
+.PHONY: demo test test-servers lint stress bench-peers clean constraints
 .DELETE_ON_ERROR:
 
 demo: $(RUN_STAMP)
@@ -66,6 +67,16 @@ $(RUN_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt
 $(DEV_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt requirements-dev.txt
 	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[dask,mysql,postgres,run,testing,turso,zstd]'
 	@touch $@ $(RUN_STAMP)
+
+PEERS = $(notdir $(basename $(wildcard benchmarks/peers/*.txt)))
+
+bench-peers: $(PEERS:%=build/peers/%/.installed)
+
+build/peers/%/.installed: benchmarks/peers/%.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
 
 # The newest versions that fit pyproject.toml and requirements-dev.txt, from an empty environment.
 constraints:

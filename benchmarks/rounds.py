@@ -25,21 +25,51 @@ def clocked(work: Callable[[int], object]) -> Work:
     return turn
 
 
-def take_turns(works: Mapping[str, Work], *, rounds: int, times: int) -> dict[str, list[float]]:
+def take_turns(works: Mapping[str, Work], *, rounds: int, times: int | Mapping[str, int]) -> dict[str, list[float]]:
     """Return the microseconds that each piece of work takes once, one of each round.
 
     In each round everyone has one turn, and begins one place later than in the round before. A turn before the first
     round is not counted.
+
+    Args:
+        works: What is compared.
+        rounds: How often everyone has a turn.
+        times: How often a piece of work is done in a turn: of all, or of each, as `fitted` finds it.
     """
     names = list(works)
+    each = times if isinstance(times, Mapping) else dict.fromkeys(names, times)
     for name in names:
-        works[name](max(1, times // 4))
+        works[name](max(1, each[name] // 4))
     took: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            took[name].append(works[name](times) / times * 1e6)
+            took[name].append(works[name](each[name]) / each[name] * 1e6)
     return took
+
+
+def fitted(works: Mapping[str, Work], *, like: str, times: int, least: int = 5) -> dict[str, int]:
+    """Return how often to do each piece of work in a turn, so that the turns of all take about as long.
+
+    Args:
+        works: What is compared, where one may be a thousand times slower than another.
+        like: The one whose turn gives the measure.
+        times: How often that one is done in a turn.
+        least: How often the slowest is done.
+    """
+    works[like](max(1, times // 4))
+    found = {like: times}
+    for name in works:
+        if name == like:
+            continue
+        whole = works[like](times)  # again, for what disturbs the machine now
+        tried, spent = 1, works[name](1)  # the first may have more to do than those after it
+        while tried == 1 or (spent < whole / 4 and tried < times):
+            tried = max(3, tried * 4)
+            spent = works[name](tried)
+        can_tell = spent > 0  # one that failed tells no number
+        found[name] = min(10 * times, max(least, round(tried * whole / spent))) if can_tell else least
+    return found
 
 
 def ratios(took: Mapping[str, list[float]], name: str, to: str) -> list[float]:

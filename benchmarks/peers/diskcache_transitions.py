@@ -1,17 +1,32 @@
-"""diskcache: one key of a cache for each node, at the durability of ours."""
+"""diskcache: one key of a cache for each node.
+
+python diskcache_transitions.py FOLDER default|full
+"""
 
 from __future__ import annotations
 
 import sys
 
 import diskcache
+from records import NOTE, node_of
+from settings import of_sqlite, opened_by
 from turns import serve
 
-cache = diskcache.Cache(sys.argv[1], sqlite_synchronous=2)
-cache.reset("sqlite_synchronous", 2)
-((mode,),) = cache._sql("PRAGMA journal_mode").fetchall()
-((level,),) = cache._sql("PRAGMA synchronous").fetchall()
+FULL = 2
+
+folder, level = sys.argv[1:]
+chosen = {"sqlite_synchronous": FULL} if level == "full" else {}
+caches: list[diskcache.Cache] = []
+connections = opened_by(lambda: caches.append(diskcache.Cache(folder, **chosen)))
+(cache,) = caches
+
+
+def complete(number: int) -> None:
+    cache.set(f"run/{node_of(number)}", {"status": "success", "row_count": number, "note": NOTE})
+
+
+complete(0)
 serve(
-    lambda number: cache.set("run/node 5", {"status": "running", "row_count": number, "metadata": "x" * 200}),
-    {"version": diskcache.__version__, "durability": f"SQLite, journal_mode={mode}, synchronous={level}"},
+    complete,
+    {"version": diskcache.__version__, "durability": of_sqlite(connections[-1]), "work": "Cache.set of a dictionary"},
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +18,8 @@ from typing import Any
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent.parent / "build" / "peers"
 """Where `make bench-peers` installs them, each under its name."""
+OURS = "ours"
+"""The environment that the benchmarks themselves run in."""
 WRITES_TO_DISK = "fsync,fdatasync,sync_file_range,msync"
 
 
@@ -26,7 +31,7 @@ class Peer:
     """One peer. Use it as a context: it is ended with the block.
 
     Args:
-        name: Of its environment.
+        name: Of its environment; `OURS` for what is measured beside the peers.
         script: Of this folder, which calls `turns.serve`.
         arguments: What the script is given.
     """
@@ -34,14 +39,19 @@ class Peer:
     def __init__(self, name: str, script: str, arguments: Sequence[str] = ()) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the peer
-        self._process = subprocess.Popen(
-            [python_of(name), HERE / script, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self.about: dict[str, Any] = json.loads(self._answer())
+        try:
+            self._process = subprocess.Popen(
+                [python_of(name), HERE / script, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env=_environment(name),
+            )
+            self.about: dict[str, Any] = json.loads(self._answer())
+        except BaseException:
+            self._errors.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -53,7 +63,8 @@ class Peer:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
@@ -63,10 +74,15 @@ class Peer:
         self._errors.close()
 
     def work(self, times: int) -> float:
-        """Let it do its work so many times; return the seconds by its own clock."""
+        """Let it do its work so many times; return the seconds by its own clock.
+
+        Raises:
+            PeerError: It ended.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{times}\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the answer tells why
+            self._process.stdin.write(f"{times}\n")
+            self._process.stdin.flush()
         return float(self._answer())
 
     def _answer(self) -> str:
@@ -85,10 +101,17 @@ def python_of(name: str) -> Path:
     Raises:
         PeerError: It is not installed.
     """
+    if name == OURS:
+        return Path(sys.executable)
     found = ENVIRONMENTS / name / "bin" / "python"
     if not found.exists():
         raise PeerError(f"{name} is not installed: make bench-peers")
     return found
+
+
+def _environment(name: str) -> dict[str, str]:
+    """Return the variables that a peer is given: it imports nothing but what is installed for it."""
+    return dict(os.environ) if name == OURS else {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
 
 
 def syncs(pid: int, work: Callable[[int], object], times: int) -> float | None:
@@ -101,7 +124,7 @@ def syncs(pid: int, work: Callable[[int], object], times: int) -> float | None:
         return None
     with tempfile.NamedTemporaryFile("r") as told:
         command = ["strace", "-f", "-qq", "-e", f"trace={WRITES_TO_DISK}", "-o", told.name, "-p", str(pid)]
-        tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             if not _is_traced(pid, tracer):
                 return None
