@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +27,12 @@ from seeknal.state.backend import create_state_backend
 NAME = "peers"
 RAW = "raw"
 AS_IT_COMES = "as it comes"
+LEAST = 20
+"""How many steps a workflow of DBOS has at least, so that its begin and end do not count for much."""
 OBSERVED = 100
 """How many transitions of each process, at most, are watched for what they make durable."""
+ONE = 0.99
+"""Below so many times that the disk writes for each, some are not on it when the call returns."""
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Contender:
         arguments: Of the script of `benchmarks.peers` that is named for the environment; of ours for the label.
         caveat: What a reader has to know about how it was set up.
         failure: Why it is not measured, as soon as this is known.
+        syncs: How often it made the disk write for each transition; `None` if this was not seen.
     """
 
     label: str
@@ -48,6 +53,7 @@ class Contender:
     arguments: tuple[str, ...]
     caveat: str = ""
     failure: str | None = None
+    syncs: float | None = None
     peer: Peer | None = field(default=None, repr=False)
 
     @property
@@ -86,6 +92,31 @@ class Contender:
             except PeerError as error:
                 self._fail(error)
         return math.nan
+
+    def watch(self, times: int) -> None:
+        """See how often it makes the disk write while it does its work so many times."""
+        assert self.peer is not None
+        self.syncs = syncs(self.peer.pid, self.work, times)
+
+    @property
+    def mark(self) -> str:
+        """What stands beside the name of one that answers before the disk has what it was told."""
+        return ", not durable" if self.syncs is not None and self.syncs < ONE else ""
+
+    def described(self, count: int, *, is_local: bool) -> str:
+        """Return what it did, how durable it says that was, and how often the disk had to write.
+
+        Args:
+            count: How often it did its work in a turn.
+            is_local: Whether its process itself writes to the disk.
+        """
+        assert self.peer is not None
+        about = self.peer.about
+        parts = [f"{self.name}{self.mark}: {about['work']}, {count} in a turn", about["durability"]]
+        if is_local:
+            seen = "unknown, strace saw nothing" if self.syncs is None else f"{shown(self.syncs)} each"
+            parts.append(f"fsyncs: {seen}")
+        return "; ".join([*parts, self.caveat] if self.caveat else parts)
 
     def _fail(self, error: PeerError) -> None:
         if not self.is_peer:
@@ -224,47 +255,22 @@ def bytes_of_a_transition(folder: Path) -> int:
 def compared(store: str, contenders: list[Contender], rounds: int, times: int) -> Finding:
     """Let all of a store take turns, and tell what came out."""
     finding = Finding(NAME, store)
+    is_local = store != "postgresql"  # otherwise the server writes to the disk
     with ExitStack() as stack:
         for each in contenders:
             each.begin(stack)
         works: dict[str, Callable[[int], float]] = {each.label: each.work for each in contenders if not each.failure}
-        counts = fitted(works, like=OURS, times=times)
+        counts = fitted(works, like=OURS, times=times, least=LEAST)
         took = take_turns(works, rounds=rounds, times=counts)
         measured = [each for each in contenders if not each.failure]
-        finding.add("ours / raw", ratios(took, OURS, RAW))
-        for each in measured:
-            if each.is_peer:
-                finding.add(f"{each.name} / ours", ratios(took, each.label, OURS))
-        for each in measured:
-            finding.add(each.name, took[each.label], "us")
-        finding.notes.extend(described(measured, counts, is_local=store != "postgresql"))
-        finding.notes.extend(f"{each.name}: not measured: {each.failure}" for each in contenders if each.failure)
+        for each in measured if is_local else ():
+            each.watch(min(OBSERVED, counts[each.label]))
+    finding.add("ours / raw", ratios(took, OURS, RAW))
+    for each in measured:
+        if each.is_peer:
+            finding.add(f"{each.name}{each.mark} / ours", ratios(took, each.label, OURS))
+    for each in measured:
+        finding.add(f"{each.name}{each.mark}", took[each.label], "us")
+    finding.notes.extend(each.described(counts[each.label], is_local=is_local) for each in measured)
+    finding.notes.extend(f"{each.name}: not measured: {each.failure}" for each in contenders if each.failure)
     return finding
-
-
-def described(contenders: list[Contender], counts: Mapping[str, int], *, is_local: bool) -> Iterator[str]:
-    """Yield for each what it did, how durable it says that was, and how often the disk had to write.
-
-    Args:
-        contenders: Those that were measured; ours and the raw limit are among them.
-        counts: How often each one did its work in a turn.
-        is_local: Whether the processes themselves write to the disk.
-    """
-    seen = {each.label: _syncs(each, min(OBSERVED, counts[each.label])) if is_local else None for each in contenders}
-    ours = seen[OURS]
-    for each in contenders:
-        assert each.peer is not None
-        about, count = each.peer.about, seen[each.label]
-        parts = [f"{each.name}: {about['work']}, {counts[each.label]} in a turn", about["durability"]]
-        if is_local:
-            parts.append("fsyncs unknown: strace saw nothing" if count is None else f"{shown(count)} fsyncs each")
-        if count is not None and ours is not None and count < ours / 2:
-            parts.append("LESS DURABLE THAN OURS")
-        if each.caveat:
-            parts.append(each.caveat)
-        yield "; ".join(parts)
-
-
-def _syncs(contender: Contender, times: int) -> float | None:
-    assert contender.peer is not None
-    return syncs(contender.peer.pid, contender.work, times)

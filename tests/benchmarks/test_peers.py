@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from platform import python_version
 
 import pytest
 from benchmarks.peers import process
@@ -85,8 +86,10 @@ def test_a_limit_that_ends_is_an_error(tmp_path):
             limit.work(1)
 
 
-def test_less_durable_is_told(tmp_path, raw_as_a_peer, monkeypatch):
-    monkeypatch.setattr(peers, "syncs", lambda pid, *_: 0 if pid == raw_as_a_peer.peer.pid else 1)
+def test_what_is_not_durable_is_marked(tmp_path, raw_as_a_peer, monkeypatch):
+    monkeypatch.setattr(peers, "syncs", lambda pid, *_: 0.1 if pid == raw_as_a_peer.peer.pid else 1)
     ours = [each for each in on_file(tmp_path / "file") if not each.is_peer]
     finding = compared("file", [*ours, raw_as_a_peer], rounds=2, times=4)
-    assert ["LESS DURABLE THAN OURS" in note for note in finding.notes] == [False, False, True]
+    marked = [figure.name for figure in finding.figures if "not durable" in figure.name]
+    assert marked == [f"peer {python_version()}, not durable / ours", f"peer {python_version()}, not durable"]
+    assert ["not durable" in note for note in finding.notes] == [False, False, True]
