@@ -24,6 +24,16 @@ RAISES = """
         raise ValueError("the first line\\nthe second\\n  the third")
     """
 
+LOGS_AND_RAISES = """
+    import logging
+    from seeknal.pipeline import command
+
+    @command()
+    def raises(ctx):
+        logging.getLogger("distributed.worker").error("as Dask says it, but surely before the run ends")
+        raise ValueError("the first line")
+    """
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -141,7 +151,7 @@ def test_a_node_shows_every_line_of_its_error(project, capsys):
 
 def test_dask_logs_nothing_beside_what_the_run_tells_unless_it_is_debugged(project):
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-    write(project, RAISES)
+    write(project, LOGS_AND_RAISES)
     command = [*SEEKNAL, "run", "--executor", "dask"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
@@ -149,4 +159,4 @@ def test_dask_logs_nothing_beside_what_the_run_tells_unless_it_is_debugged(proje
     assert "distributed." not in done.stderr
     assert "Traceback" not in done.stderr
     debugged = subprocess.run([*command, "--debug"], capture_output=True, text=True, timeout=100)
-    assert "distributed.worker" in debugged.stderr
+    assert "distributed.worker - ERROR - as Dask says it" in debugged.stderr

@@ -12,6 +12,7 @@ import pytest
 from tests.integration.test_parallel_runs import add_command, pipe, states, works
 from tests.integration.test_runner import Workshop
 
+from seeknal.runner.control import Control
 from seeknal.runner.stopping import GRACE_SECONDS
 
 __all__ = ["works"]
@@ -90,7 +91,9 @@ def test_a_function_that_cannot_be_interrupted_does_not_keep_the_program_alive(w
 
 def test_when_its_chance_is_over_what_runs_is_ended(works):
     began = pipe(works, "began")
-    add_command(works, "a", f"trap 'echo asked > asked; exit 0' TERM; echo > {began}; sleep 50")
+    # A shell looks at its signals between two commands: a long one may begin just behind the signal.
+    waiting = "while :; do sleep 0.1; done"
+    add_command(works, "a", f"trap 'echo asked > asked; exit 0' TERM; echo > {began}; {waiting}")
     add_command(works, "b", "true")
 
     def interrupt() -> None:
@@ -111,3 +114,13 @@ def test_when_its_chance_is_over_what_runs_is_ended(works):
     assert run_of(works) == ("cancelled", [])
     assert (works.path / "asked").exists()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_command_that_is_asked_to_end_as_it_begins_has_its_chance_too():
+    control = Control()
+    text = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+    process = subprocess.Popen(["sh", "-c", text], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout.readline()
+    control.end()
+    assert control.wait_for(process) == 7
+    process.stdout.close()

@@ -61,12 +61,16 @@ def json_object(value: object, field: str) -> dict[str, Any]:
 
 def json_copy(value: dict[str, Any]) -> dict[str, Any]:
     """Return a deep copy of a dictionary that is known to be JSON."""
-    return {key: _copy(item) for key, item in value.items()} if value else {}
+    copied = value.copy()  # all that most records hold are texts and numbers, which nobody can change
+    for key, item in value.items():
+        if isinstance(item, dict | list):
+            copied[key] = _copy(item)
+    return copied
 
 
 def _copy(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
+        return json_copy(value)
     return [_copy(item) for item in value] if isinstance(value, list) else value
 
 

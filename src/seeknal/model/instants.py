@@ -47,7 +47,7 @@ def to_us(moment: datetime) -> int:
 
 def from_us(us: int) -> datetime:
     """Return the instant of that many microseconds since the Unix epoch, in UTC."""
-    return EPOCH + timedelta(microseconds=us)
+    return EPOCH + timedelta(0, 0, us)  # by position: a third of the time of the keyword's
 
 
 def parse_instant(text: str, field: str) -> datetime:

@@ -25,7 +25,7 @@ class Control:
         self._lock = Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_ended = False
+        self._is_ended = self._is_killed = False
 
     @property
     def has_process(self) -> bool:
@@ -53,8 +53,8 @@ class Control:
         """Wait for the leader of a process group and return its exit code; whoever ends the attempt ends the group."""
         with self._lock:
             self._process = process
-            if self._is_ended:
-                _signal_group(process, signal.SIGKILL)
+            if self._is_ended:  # between its beginning and here: it is asked as every other one
+                _signal_group(process, signal.SIGKILL if self._is_killed else signal.SIGTERM)
         try:
             return process.wait()
         finally:
@@ -84,7 +84,7 @@ class Control:
     def kill(self) -> None:
         """End a command without asking."""
         with self._lock:
-            self._is_ended = True
+            self._is_ended = self._is_killed = True
             if self._process is not None:
                 _signal_group(self._process, signal.SIGKILL)
 

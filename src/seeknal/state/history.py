@@ -126,7 +126,9 @@ class History:
             former: What it replaces, as far as that is known: see `drop`.
         """
         self.drop(state.run_id, state.node_id, former)
-        written = self._nodes.setdefault(state.node_id, _Written())
+        written = self._nodes.get(state.node_id)
+        if written is None:
+            written = self._nodes[state.node_id] = _Written()
         at = bisect_right(written.sequences, state.sequence)
         written.runs.insert(at, self._numbers[state.run_id])
         written.sequences.insert(at, state.sequence)

@@ -32,6 +32,11 @@ from seeknal.state.sql.statements import Row, Session, Statement, Step, Target
 from seeknal.state.sql.store import is_current
 from seeknal.state.sql.texts import restored, stored
 
+# Looked up for every row that is read: an enumeration's own look-up, and the type of a dictionary written out, cost more
+# than all the rest of a record.
+_STATUSES = {status.value: status for status in NodeStatus}
+_OBJECT = dict[str, Any]
+
 MOST_REMEMBERED_BYTES = 8192
 """Larger states are not worth the memory it takes to save a read."""
 
@@ -279,7 +284,7 @@ def record(row: Row) -> NodeState:
     return NodeState(
         run_id=row[0],
         node_id=row[1],
-        status=NodeStatus(row[2]),
+        status=_STATUSES.get(row[2]) or NodeStatus(row[2]),
         started_at=None if row[3] is None else from_us(row[3]),
         finished_at=None if row[4] is None else from_us(row[4]),
         duration_ms=row[5],
@@ -287,7 +292,7 @@ def record(row: Row) -> NodeState:
         fingerprint=restored(row[7]),
         error_message=restored(row[8]),
         attempt=row[9],
-        metadata={} if row[10] == "{}" else decode(row[10], dict[str, Any]),
+        metadata={} if row[10] == "{}" else decode(row[10], _OBJECT),
         version=row[11],
         sequence=row[12],
     )
