@@ -59,6 +59,7 @@ class Place(NamedTuple):
         size: Tells the bytes of a closed store.
         driver: Connects to the database of a store, and tells how SQL names a table there.
         options: Tells what `create_state_backend` is given for a store, by whoever opens it in another process.
+        url: Tells where the server of a store is.
         is_server: Whether it is given less to do.
     """
 
@@ -68,6 +69,7 @@ class Place(NamedTuple):
     size: Callable[[str], int] | None = None
     driver: Callable[[str], tuple[Driver, Callable[[str], str]]] | None = None
     options: Callable[[str], tuple[str, dict[str, Any]]] | None = None
+    url: Callable[[str], str] | None = None
     is_server: bool = False
 
 
@@ -245,7 +247,10 @@ def server_place(kind: str, stack: ExitStack, fresh: Callable[[], Any]) -> Place
             begun(backend)
         return upserts(*driver(f"{name}-raw"))
 
-    return Place(kind, opened, limit, driver=driver, options=options, is_server=True)
+    def url(name: str) -> str:
+        return str(stores[name].url)
+
+    return Place(kind, opened, limit, driver=driver, options=options, url=url, is_server=True)
 
 
 def bare_driver(kind: str, url: str, stack: ExitStack) -> Driver:

@@ -33,12 +33,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.figures import spread
-from benchmarks.transition import raw_append, raw_sqlite
+from benchmarks.limits import raw_append, raw_sqlite
 
 from seeknal.pipeline.load import load_project
 from seeknal.pipeline.nodes import Project
@@ -101,11 +101,16 @@ def futures_times(project: Project, folder: Path) -> Times:
     """Measure the loop over futures, without a record and with one."""
     times: Times = {}
     inputs = {node_id: node.inputs for node_id, node in project.nodes.items()}
-    limits = {"futures": lambda _: None, "file limit": raw_append(folder), "sqlite limit": raw_sqlite(folder)}
-    for name, record in limits.items():
-        for workers in WORKERS:
-            with timed(times, f"{name}, {workers} at once", len(inputs)):
-                run_in_futures(inputs, workers, record)
+    with ExitStack() as stack:
+        limits: dict[str, Callable[[int], object]] = {
+            "futures": lambda _: None,
+            "file limit": raw_append(stack, folder / "raw.log"),
+            "sqlite limit": raw_sqlite(stack, folder / "raw.db"),
+        }
+        for name, record in limits.items():
+            for workers in WORKERS:
+                with timed(times, f"{name}, {workers} at once", len(inputs)):
+                    run_in_futures(inputs, workers, record)
     return times
 
 

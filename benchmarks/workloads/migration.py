@@ -1,11 +1,10 @@
-"""What a migration from a file store to SQLite costs, as a ratio to a bare copy of the same rows, within one run.
+"""A move of 1,000,000 node states from a file store to SQLite: rows a second, memory, and to a bare copy of the rows.
 
-    python -m benchmarks.migration [--states 1000000] [--nodes 200] [--rounds 1] [--back]
+The whole move counts, its reading back and comparing included, in a process of its own. The limit reads the same rows
+of one SQLite file and inserts them into another one of the same tables and indexes, at the same ``synchronous``, in
+transactions of as many rows; it does not read them back.
 
-Prints the rows per second of the whole move, its reading back and comparing included, the peak of the memory of its
-process, and the median over the rounds of (ours / limit). The limit reads the same rows of one SQLite file and inserts
-them into another one of the same tables and indexes, at the same `synchronous`, in transactions of as many rows; it
-does not read them back. With ``--back`` the move from SQLite to a file store follows, in a process of its own.
+    python -m benchmarks.workloads.migration --move SOURCE TARGET    moves one store, and prints what that took
 """
 
 from __future__ import annotations
@@ -13,16 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.figures import spread
+from benchmarks.figures import Finding
 
 from seeknal.model.records import NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
@@ -32,6 +32,9 @@ from seeknal.state.migration.moving import move
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.transfer import BATCH_ROWS
 
+NAME = "migration"
+STATES, NODES = 1_000_000, 200
+LEAST_ROWS, MOST_MIB = 50_000, 200
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -102,7 +105,7 @@ def move_here(source: Path, target: Path) -> None:
 
 def moved(source: Path, target: Path) -> dict[str, float]:
     """Move a store in a process of its own and return what that took."""
-    command = [sys.executable, __file__, "--move", str(source), str(target)]
+    command = [sys.executable, "-m", "benchmarks.workloads.migration", "--move", str(source), str(target)]
     found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return found
 
@@ -126,35 +129,36 @@ def bare_copy(source: Path, target: Path) -> float:
         return time.perf_counter() - began
 
 
-def told(what: str, found: dict[str, float]) -> str:
-    """Return a line of what a move took."""
-    speed = found["rows"] / found["seconds"]
-    return f"{what:16} {speed:7,.0f} rows/s   peak {found['peak_bytes'] / 2**20:.0f} MiB   ({found['seconds']:.1f} s)"
+def measure(folder: Path, rounds: int, states: int = STATES) -> Iterator[Finding]:
+    """Yield what a move of so many node states takes, and the way back."""
+    source = folder / "files"
+    fill(source, states, NODES)
+    there, back, limits = [], [], []
+    for number in range(rounds):
+        target, bare, files = (folder / f"{name} {number}" for name in ("state.db", "bare.db", "back"))
+        target, bare = target.with_suffix(".db"), bare.with_suffix(".db")
+        there.append(moved(source, target))
+        limits.append(bare_copy(target, bare))
+        back.append(moved(target, files))
+        for path in (target, bare):
+            path.unlink()
+        shutil.rmtree(files)
+    finding = Finding(NAME, "file to sqlite")
+    finding.add("rows a second", [each["rows"] / each["seconds"] for each in there], "rows/s", least=LEAST_ROWS)
+    finding.add("peak memory", [each["peak_bytes"] / 2**20 for each in there], "MiB", most=MOST_MIB)
+    finding.add("ours / a bare copy", [each["seconds"] / limit for each, limit in zip(there, limits, strict=True)])
+    finding.notes.append(f"{states:,} node states in runs of {NODES}")
+    yield finding
+    finding = Finding(NAME, "sqlite to file")
+    finding.add("rows a second", [each["rows"] / each["seconds"] for each in back], "rows/s")
+    finding.add("peak memory", [each["peak_bytes"] / 2**20 for each in back], "MiB")
+    yield finding
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--states", type=int, default=1_000_000)
-    parser.add_argument("--nodes", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--back", action="store_true")
-    parser.add_argument("--move", nargs=2, type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.move:
-        move_here(*arguments.move)
-        return
-    ratios = []
-    for _ in range(arguments.rounds):
-        with tempfile.TemporaryDirectory(dir=".") as name:
-            source, target, bare, back = (Path(name) / part for part in ("files", "state.db", "bare.db", "back"))
-            fill(source, arguments.states, arguments.nodes)
-            found = moved(source, target)
-            ratios.append(found["seconds"] / bare_copy(target, bare))
-            print(f"{told('file to SQLite', found)}   ours/limit {ratios[-1]:.2f}", flush=True)
-            if arguments.back:
-                print(told("SQLite to file", moved(target, back)), flush=True)
-    if len(ratios) > 1:
-        print(f"{'':16} ours/limit {spread(ratios)}")
+    parser.add_argument("--move", nargs=2, type=Path, required=True)
+    move_here(*parser.parse_args().move)
 
 
 if __name__ == "__main__":

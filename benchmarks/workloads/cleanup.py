@@ -1,26 +1,22 @@
-"""What a cleanup of a SQLite store costs, as a ratio to the bare deletes, measured in turns within one run.
+"""A cleanup of 1,000 old runs of 100 nodes each, to the bare deletes of the same rows.
 
-    python -m benchmarks.cleanup [--rounds 5] [--runs 1000] [--nodes 100]
-
-Prints the median over the rounds of (ours / limit) with its quartiles, the seconds behind them, the statements that
-ours takes for each run, and the peak of the memory that Python allocates. The limit deletes the same rows of a copy
-of the same file, in transactions of as many runs, and gives the space back as well.
+The limit deletes the rows of a copy of the same SQLite file, in transactions of as many runs, and gives the space back
+as well.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sqlite3
-import statistics
-import tempfile
 import time
 import tracemalloc
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import spread
+from benchmarks.figures import Finding
+from benchmarks.rounds import ratios, take_turns
 
 from seeknal.model.records import NodeState, RunState
 from seeknal.model.status import NodeStatus, RunStatus
@@ -30,6 +26,10 @@ from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.retention import MOST_ROWS
 from seeknal.state.sql.dialects.sqlite import SqliteDialect
 
+NAME = "cleanup"
+RUNS, NODES = 1000, 100
+BAR = 2.0
+LIMIT = "bare deletes"
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
 ROWS_AT_ONCE = 10_000
 
@@ -116,40 +116,29 @@ def statements(path: Path, runs: int) -> float:
     return len(seen) / runs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="2 or more")
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--nodes", type=int, default=100)
-    arguments = parser.parse_args()
-    runs, nodes = arguments.runs, arguments.nodes
-    with tempfile.TemporaryDirectory(dir=".") as name:
-        template, copy = Path(name) / "template.db", Path(name) / "copy.db"
-        filled(template, runs, nodes)
+def measure(folder: Path, rounds: int) -> Iterator[Finding]:
+    """Yield what a cleanup costs."""
+    template, copy = folder / "template.db", folder / "copy.db"
+    filled(template, RUNS, NODES)
 
-        def fresh() -> Path:
-            for path in Path(name).glob("copy.db*"):
-                path.unlink()
-            shutil.copy(template, copy)
-            return copy
+    def fresh() -> Path:
+        for path in folder.glob("copy.db*"):
+            path.unlink()
+        shutil.copy(template, copy)
+        return copy
 
-        limits, spent = [], []
-        for _ in range(arguments.rounds):
-            limits.append(bare(fresh(), runs, nodes))
-            spent.append(ours(fresh(), runs))
-        count = statements(fresh(), runs)
-        fresh()
-        tracemalloc.start()
-        ours(copy, runs)
-        peak = tracemalloc.get_traced_memory()[1]
-        ratios = [mine / limit for mine, limit in zip(spent, limits, strict=True)]
-        print(
-            f"cleanup   ours/limit {spread(ratios)}   {runs} runs x {nodes} nodes   "
-            f"({statistics.median(spent):.2f} s / {statistics.median(limits):.2f} s)   "
-            f"{count:.1f} statements per run   peak {peak / 2**20:.0f} MiB   "
-            f"{template.stat().st_size / 2**20:.0f} -> {copy.stat().st_size / 2**20:.0f} MiB"
-        )
-
-
-if __name__ == "__main__":
-    main()
+    took = take_turns(
+        {"ours": lambda _: ours(fresh(), RUNS), LIMIT: lambda _: bare(fresh(), RUNS, NODES)}, rounds=rounds, times=1
+    )
+    finding = Finding(NAME, "sqlite")
+    finding.add(f"ours / {LIMIT}", ratios(took, "ours", LIMIT), most=BAR)
+    for name, micros in took.items():
+        finding.add(name, [each / 1e6 for each in micros], "s")
+    finding.add("statements for each run", [statements(fresh(), RUNS)], "statements")
+    fresh()
+    tracemalloc.start()
+    ours(copy, RUNS)
+    finding.add("peak of what Python allocates", [tracemalloc.get_traced_memory()[1] / 2**20], "MiB")
+    tracemalloc.stop()
+    finding.notes.append(f"the file: {template.stat().st_size / 2**20:.0f} MiB, then {copy.stat().st_size / 2**20:.0f}")
+    yield finding
