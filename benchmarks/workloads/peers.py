@@ -194,7 +194,12 @@ def on_file(folder: Path) -> list[Contender]:
     length = str(bytes_of_a_transition(folder / "measured"))
     return [
         Contender(RAW, OURS, ("file", str(folder / "raw.log"), length)),
-        Contender(OURS, OURS, ("file", ours)),
+        Contender(
+            OURS,
+            OURS,
+            ("file", ours),
+            "in each turn, as after any pause, the first commits also write run_state.json, for 20 ms in all",
+        ),
         Contender(
             "published seeknal {}",
             "seeknal",

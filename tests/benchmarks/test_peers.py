@@ -5,12 +5,13 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from itertools import pairwise, permutations
 from platform import python_version
 
 import pytest
 from benchmarks.peers import process
 from benchmarks.peers.process import OURS, Peer, syncs
-from benchmarks.rounds import fitted, take_turns
+from benchmarks.rounds import fitted, in_turn, take_turns
 from benchmarks.workloads import peers
 from benchmarks.workloads.peers import RAW, Contender, compared, on_file
 
@@ -38,6 +39,21 @@ def test_each_takes_its_own_number_of_times():
     took = take_turns(works, rounds=2, times={"ours": 8, "slow": 4})
     assert done == {"ours": [2, 8, 8], "slow": [1, 4, 4]}
     assert took == {"ours": [1e6, 1e6], "slow": [1e6, 1e6]}
+
+
+@pytest.mark.parametrize("names", ["ab", "abcd", "abcdefghijkl"])
+def test_everyone_follows_everyone_else_once_and_has_each_place_once(names):
+    rounds = [in_turn(names, number) for number in range(len(names))]
+    assert all(sorted(each) == list(names) for each in rounds)
+    assert all(sorted(places) == list(names) for places in zip(*rounds, strict=True))
+    assert sorted(pair for each in rounds for pair in pairwise(each)) == sorted(permutations(names, 2))
+
+
+@pytest.mark.parametrize("names", ["abc", "abcde"])
+def test_of_an_odd_number_everyone_does_so_twice_in_twice_as_many_rounds(names):
+    rounds = [in_turn(names, number) for number in range(2 * len(names))]
+    assert all(sorted(places) == sorted(names * 2) for places in zip(*rounds, strict=True))
+    assert sorted(pair for each in rounds for pair in pairwise(each)) == sorted([*permutations(names, 2)] * 2)
 
 
 @pytest.mark.parametrize(("store", "rest"), [("file", ["raw.log", "400"]), ("sqlite", ["raw.db"])])
