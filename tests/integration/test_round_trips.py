@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -103,6 +104,19 @@ def test_a_transaction_of_a_thousand_states_is_a_handful(ready: Far) -> None:
         with waits(ready.proxy, ready.kind) as count:
             write()
         assert count() <= 5, what
+    assert {state.version for state in ready.beside.get_all_node_states("run").values()} == {2}
+
+
+@pytest.mark.parametrize("order", ["in order", "backwards", "at random"])
+def test_a_transaction_of_a_thousand_states_that_were_not_read_is_a_handful_too(ready: Far, order: str) -> None:
+    nodes = [f"node{number:04}" for number in range(1000)]
+    if order != "in order":
+        nodes = nodes[::-1] if order == "backwards" else random.Random(7).sample(nodes, 1000)
+    for what in ("makes", "changes"):
+        with waits(ready.proxy, ready.kind) as count, ready.backend.transaction():
+            for node in nodes:
+                ready.backend.set_node_state("run", node, status="success")
+        assert count() <= 8, what
     assert {state.version for state in ready.beside.get_all_node_states("run").values()} == {2}
 
 

@@ -28,6 +28,7 @@ from seeknal.model.records import (
     PartitionState,
     RunState,
 )
+from seeknal.state.ahead import Page
 from seeknal.state.batch import Batch, Sequences
 from seeknal.state.checks import record_findings
 from seeknal.state.claims import no_claims
@@ -209,6 +210,10 @@ class RecordStore(StateBackend, RecordReader):
 
         A write may rest on it, since the guards of its commit find out if it was wrong.
         """
+        return None
+
+    def paging(self) -> Page | None:
+        """Return what reads several node states of a run at once; ``None`` where reads cost little."""
         return None
 
     def examine(self) -> Iterator[Finding]:

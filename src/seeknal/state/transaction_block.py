@@ -42,7 +42,7 @@ class TransactionBlock:
         store, local = self._store, self._store._local
         store._check_open()
         if local.unit is None:
-            local.unit = UnitOfWork(store)
+            local.unit = UnitOfWork(store, page=store.paging())
         else:
             local.unit.push()
         if self._lease is not None:

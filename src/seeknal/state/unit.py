@@ -25,6 +25,7 @@ from seeknal.model.records import (
     RunState,
 )
 from seeknal.model.status import NodeStatus, RunStatus
+from seeknal.state.ahead import Page, ReadAhead
 from seeknal.state.batch import Batch, NodeKey, Work
 from seeknal.state.frame import Frame
 from seeknal.state.lease import Lease
@@ -45,12 +46,16 @@ class UnitOfWork:
         single: Whether it serves one operation that commits at once. Then whether a run exists is
             left to the commit, which saves a read.
         guess: Says what a node state most likely is, which may save another. The commit finds out if it is wrong.
+        page: Reads several node states at once, where that is worth it.
     """
 
-    def __init__(self, store: RecordReader, *, single: bool = False, guess: Guess | None = None) -> None:
+    def __init__(
+        self, store: RecordReader, *, single: bool = False, guess: Guess | None = None, page: Page | None = None
+    ) -> None:
         self._store = store
         self._single = single
         self._guess = guess
+        self._ahead = None if page is None else ReadAhead(page)
         self.has_guessed = False
         self._base_runs: dict[str, RunState | None] = {}
         self._base_nodes: dict[NodeKey, NodeState | None] = {}
@@ -103,8 +108,15 @@ class UnitOfWork:
             self.has_guessed = True
             self._base_nodes[key] = self._guess(run_id, node_id)
         if key not in self._base_nodes:
-            self._base_nodes[key] = None if run_id in self._listed else self._store.read_node(run_id, node_id)
+            self._base_nodes[key] = None if run_id in self._listed else self._read_node(run_id, node_id)
         return self._base_nodes[key]
+
+    def _read_node(self, run_id: str, node_id: str) -> NodeState | None:
+        if self._ahead is None:
+            return self._store.read_node(run_id, node_id)
+        for state in self._ahead.states(run_id, node_id):
+            self._base_nodes.setdefault((run_id, state.node_id), state)
+        return self._base_nodes.get((run_id, node_id))
 
     def nodes(self, run_id: str) -> dict[str, NodeState]:
         """Return the node states of a run as this transaction sees them, sorted by node id."""

@@ -16,6 +16,7 @@ from seeknal.model.records import (
     NodeState,
     RunState,
 )
+from seeknal.state.ahead import Page
 from seeknal.state.batch import Batch, NodeKey, Sequences
 from seeknal.state.capabilities import Capability
 from seeknal.state.change_log import unlocked
@@ -202,6 +203,10 @@ class DatabaseStateBackend(ReadDatabase):
     def guessing(self) -> Callable[[str, str], NodeState | None] | None:
         """Return, for a server, what this instance wrote last; that saves a round trip of a transition."""
         return self._guess_node if self._database.dialect.is_shared else None
+
+    def paging(self) -> Page | None:
+        """Return, for a server, what reads several node states in one round trip."""
+        return self.read_nodes_from if self._database.dialect.is_shared else None
 
     def _guess_node(self, run_id: str, node_id: str) -> NodeState | None:
         return self._written.get((run_id, node_id))

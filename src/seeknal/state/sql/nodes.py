@@ -146,6 +146,15 @@ OF_RUN = Statement(
         .order_by(on.tables.node_states.c.node_id)
     )
 )
+OF_RUN_FROM = Statement(
+    lambda on: (
+        select(on.tables.node_states)
+        .where(on.tables.node_states.c.run_id == bindparam("key"))
+        .where(on.tables.node_states.c.node_id >= bindparam("node_key"))
+        .order_by(on.tables.node_states.c.node_id)
+        .limit(bindparam("most"))
+    )
+)
 HAS_COUNT = Statement(
     lambda on: select(literal_column("1")).where(
         select(func.count()).where(on.tables.node_states.c.run_id == bindparam("key")).scalar_subquery()
@@ -185,6 +194,12 @@ def read_node(session: Session, run_id: str, node_id: str) -> NodeState | None:
 def read_nodes(session: Session, run_id: str) -> dict[str, NodeState]:
     """Return the node states of a run, sorted by the bytes of their ids."""
     return {row[1]: record(row) for row in session.all(OF_RUN, {"key": run_id})}
+
+
+def read_nodes_from(session: Session, run_id: str, node_id: str, most: int) -> list[NodeState]:
+    """Return at most so many node states of a run from a node id on, in the order of the bytes of the ids."""
+    params = {"key": run_id, "node_key": node_id, "most": most}
+    return [record(row) for row in session.all(OF_RUN_FROM, params)]
 
 
 def read_latest(session: Session, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:

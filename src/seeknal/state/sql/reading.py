@@ -52,6 +52,10 @@ class ReadDatabase(WholeDatabase):
         """Return the node states of a run, sorted by node id."""
         return self._open.read(lambda session: nodes.read_nodes(session, run_id))
 
+    def read_nodes_from(self, run_id: str, node_id: str, most: int) -> list[NodeState]:
+        """Return at most so many node states of a run from a node id on, in the order of the bytes of the ids."""
+        return self._open.read(lambda session: nodes.read_nodes_from(session, run_id, node_id, most))
+
     def read_latest(self, node_id: str, status: NodeStatus | None, hidden: frozenset[str]) -> NodeState | None:
         """Return the state of a node that was written last."""
         return self._open.read(lambda session: nodes.read_latest(session, node_id, status, hidden))
