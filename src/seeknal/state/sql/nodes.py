@@ -32,7 +32,7 @@ from seeknal.state.sql.statements import Row, Session, Statement, Step, Target
 from seeknal.state.sql.store import is_current
 from seeknal.state.sql.texts import restored, stored
 
-# Looked up for every row that is read: an enumeration's own look-up, and the type of a dictionary written out, cost more
+# For every row that is read: an enumeration's own look-up, and the type of a dictionary written out, cost more
 # than all the rest of a record.
 _STATUSES = {status.value: status for status in NodeStatus}
 _OBJECT = dict[str, Any]
