@@ -58,8 +58,9 @@ class Calendar:
         )
         # Debian's rule: what counts minutes or hours fires again when the clocks show the same times again.
         # Source: cron(8) of Debian, "jobs that run at intervals", by a ``*`` in the minute or hour field.
-        minute, hour, *_ = expression.split()
+        minute, hour, *days = expression.split()
         self._is_repeating = minute.startswith("*") or hour.startswith("*")
+        self._is_daily = days == ["*", "*", "*"]
 
     def day(self, day: date) -> Day:
         """Return a day with its firings.
@@ -113,7 +114,7 @@ class Calendar:
             return
 
     def _fires_on(self, day: date) -> bool:
-        return day.month in self._cron.months and self._cron.match_day(day)
+        return self._is_daily or (day.month in self._cron.months and self._cron.match_day(day))
 
 
 @lru_cache(maxsize=256)

@@ -65,7 +65,7 @@ def pending_intervals(
         return iter(())
     due = at - lateness
     redone = [Interval(since, due)] if (since := _since(schedule, due, again, span.start)) < due else []
-    done = subtract(completed, redone)
+    done = subtract(completed, redone) if redone else completed
     ticks = missing_ticks(done, span.start, min(span.end, due), schedule, newest_first=newest_first)
     return islice(ticks, most)
 
