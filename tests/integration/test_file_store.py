@@ -9,12 +9,14 @@ import shutil
 import stat
 import threading
 import zlib
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.processes import PROCESSES
 
+from seeknal.clock import FakeClock
 from seeknal.errors import BackendUnavailableError, CorruptStateError, LeaseLostError, SupersededError
 from seeknal.state.backend import create_state_backend
 from seeknal.state.file import checkpoint, durable
@@ -270,6 +272,24 @@ def test_another_thread_does_not_wait_beyond_its_budget(tmp_path: Path) -> None:
             other.set_node_state("run", "node", status="success")
         other.set_node_state("run", "node", status="success")
         other.close()
+
+
+def test_who_has_waited_long_asks_as_often_as_who_has_just_come(tmp_path: Path) -> None:
+    clock, pauses = FakeClock(), []
+    with opened(tmp_path) as backend, opened(tmp_path, clock=clock) as other:
+        backend.create_run("run")
+        with ExitStack() as held:
+            held.enter_context(backend._store.writing())
+
+            def sleep(seconds: float) -> None:
+                pauses.append(seconds)
+                clock.advance(seconds=seconds)
+                if sum(pauses) > 0.9:
+                    held.close()
+
+            clock.sleep = sleep
+            other.set_node_state("run", "node", status="success")
+    assert 0 < max(pauses) < 0.001
 
 
 def test_a_forked_child_works_and_owns_nothing_of_its_parent(tmp_path: Path) -> None:

@@ -212,6 +212,24 @@ def test_a_writer_that_never_ends_is_reported_and_named(tmp_path: Path) -> None:
         backend.create_run("run")
 
 
+def test_who_has_waited_long_asks_as_often_as_who_has_just_come(tmp_path: Path) -> None:
+    clock, pauses = FakeClock(), []
+    with opened(tmp_path / "state.db", clock=clock) as backend:
+        backend.create_run("run")
+        other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            clock.advance(seconds=seconds)
+            if sum(pauses) > 0.02:
+                other.close()
+
+        clock.sleep = sleep
+        backend.set_node_state("run", "node", status="success")
+    assert 0 < max(pauses) < 0.001
+
+
 def test_a_lease_that_was_renewed_while_a_statement_waited_is_not_taken_for_one_from_before_a_reboot(tmp_path: Path):
     late, early = FakeClock(), FakeClock()
     late.advance(seconds=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -18,7 +19,15 @@ from pathlib import Path
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError
 from seeknal.state.file import durable
-from seeknal.state.transaction import backoff
+
+PAUSE_S = 0.0003
+"""Between two attempts, before jitter: shorter than most commits. It does not grow for a second. If it did, who has
+waited longest would ask least often, and among several busy processes some would hardly ever have their turn."""
+
+LONG_PAUSE_S = 0.01
+"""Once somebody has kept it for `PATIENCE_S`: that is no commit, and asking costs a waiter's processor time."""
+
+PATIENCE_S = 1
 
 
 def is_locked(path: Path) -> bool:
@@ -75,19 +84,20 @@ class FileLock:
 
     def _acquire(self, budget_ms: int) -> None:
         durable.at("lock")
-        deadline: int | None = None
-        for pause in backoff(first=0.0002, most=0.01):
+        begun: int | None = None
+        while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 now = self._clock.ticks_us()
-                deadline = now + budget_ms * 1000 if deadline is None else deadline
-                if now >= deadline:
+                begun = now if begun is None else begun
+                if now >= begun + budget_ms * 1000:
                     raise LockedError(
                         f"other processes kept {self._path} locked for {budget_ms} ms",
                         hint="Try again; a process that is stopped or debugged in the middle of a commit keeps it.",
                     ) from None
-                self._clock.sleep(pause)
+                pause = PAUSE_S if now < begun + PATIENCE_S * 1_000_000 else LONG_PAUSE_S
+                self._clock.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             except OSError as error:
                 raise BackendUnavailableError(
                     f"cannot lock {self._path}: {error.strerror}",

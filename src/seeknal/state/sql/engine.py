@@ -346,7 +346,7 @@ class Database:
         connections, connection = self._connections, None
         try:
             connection = connections.borrow(limits, is_exact=kind is Kind.ONCE)
-            result = work(connection.dbapi_connection)
+            result = self.dialect.in_turn(work, connection.dbapi_connection, self._clock, limits.lock_ms)
         except RefusedError:
             assert connection is not None
             connections.give_back(connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, Engine, Executable, Pool, Select, Table, bindparam
 from sqlalchemy.engine.interfaces import Dialect as SqlDialect
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from seeknal.clock import Clock
     from seeknal.state.sql.address import Address
     from seeknal.state.sql.tables import Tables
+
+T = TypeVar("T")
 
 
 class Cursor(Protocol):
@@ -191,6 +194,17 @@ class Dialect(ABC):
         return
 
     # ---- transactions ----
+
+    def in_turn(self, work: Callable[[Any], T], connection: Any, clock: Clock, lock_ms: int) -> T:
+        """Call ``work`` with a connection once it is this writer's turn, for which a server lets it wait itself.
+
+        Args:
+            work: May run again if it was refused because another writer was busy.
+            connection: What it is given.
+            clock: What waiting is measured by.
+            lock_ms: How long it may wait.
+        """
+        return work(connection)
 
     @abstractmethod
     def begin_snapshot(self, connection: Any) -> Cursor:
