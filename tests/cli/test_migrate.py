@@ -193,7 +193,11 @@ def test_a_killed_migration_is_undone_by_a_rollback(project, monkeypatch, capsys
         before = digest_of(store)
     monkeypatch.setattr("seeknal.state.migration.moving.put_back", lambda *_: None)
     monkeypatch.setattr("seeknal.state.migration.record.keep_record", lambda *_: None)
-    monkeypatch.setattr("seeknal.state.migration.moving.records", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seeknal.state.migration.moving.Ledger.add_store", killed)
     assert main(["migrate-state", "--backend", "database", "--no-dry-run"]) == 130
     monkeypatch.undo()
     monkeypatch.chdir(project)

@@ -29,20 +29,20 @@ class Counts(msgspec.Struct, kw_only=True):
     provenance: int = 0
     expected: int = 0
 
-    def add(self, kind: type[Record]) -> None:
-        """Count a record of this kind."""
+    def add(self, kind: type[Record], count: int = 1) -> None:
+        """Count records of this kind."""
         if kind is NodeState:
-            self.node_states += 1
+            self.node_states += count
         elif kind is RunState:
-            self.runs += 1
+            self.runs += count
         elif kind is CompletedInterval:
-            self.intervals += 1
+            self.intervals += count
         elif kind is PartitionState:
-            self.partitions += 1
+            self.partitions += count
         elif kind is IntervalProvenance:
-            self.provenance += 1
+            self.provenance += count
         else:
-            self.expected += 1
+            self.expected += count
 
     @property
     def total(self) -> int:

@@ -69,15 +69,29 @@ class Ledger:
 
     def add(self, record: Record) -> int:
         """Enter a record and return its size in bytes."""
-        encoded = encode(record)
-        kind = type(record)
-        self._digest.update(_HEADS[kind] + encoded + b"\n")
-        self.counts.add(kind)
-        self.bytes += len(encoded)
-        self._records += 1
-        if self._records % STEP_RECORDS == 0:
+        return self.add_all(type(record), [record])[0]
+
+    def add_all(self, kind: type[Record], records: Iterable[Record]) -> list[int]:
+        """Enter records of one kind, such as the nodes of a run, and return their sizes in bytes."""
+        head, encoded = _HEADS[kind], [encode(record) for record in records]
+        self._digest.update(b"".join([head + each + b"\n" for each in encoded]))
+        sizes = [len(each) for each in encoded]
+        self.counts.add(kind, len(sizes))
+        self.bytes += sum(sizes)
+        steps = self._records // STEP_RECORDS
+        self._records += len(sizes)
+        if self._records // STEP_RECORDS > steps:
             self._told(self._records)
-        return len(encoded)
+        return sizes
+
+    def add_store(self, store: Reading) -> None:
+        """Enter all of a store."""
+        for run in store.scan_runs():
+            self.add(run)
+            self.add_all(NodeState, store.read_nodes(run.run_id).values())
+        for node_id in store.read_worked_nodes():
+            for record in work_records(store, node_id):
+                self.add(record)
 
 
 class Copy:
@@ -109,7 +123,7 @@ class Copy:
         for run in source.scan_runs():
             nodes = source.read_nodes(run.run_id)
             ledger.add(run)
-            sizes = {node_id: ledger.add(state) for node_id, state in nodes.items()}
+            sizes = dict(zip(nodes, ledger.add_all(NodeState, nodes.values()), strict=True))
             if theirs is None or theirs.run_id != run.run_id:
                 self._add_run(run, nodes, sizes)
                 continue

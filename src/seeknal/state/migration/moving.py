@@ -30,7 +30,7 @@ from seeknal.state.migration.undo import Undo
 from seeknal.state.record_backend import RecordStateBackend
 from seeknal.state.store_info import StoreInfo, filling_mark, moving_mark
 from seeknal.state.transaction import backoff
-from seeknal.state.transfer import BATCH_ROWS, Counts, records
+from seeknal.state.transfer import Counts
 
 TTL_MS = 10_000
 """A move that was killed is taken for dead after so long."""
@@ -67,7 +67,7 @@ def move(
     target_where: str,
     is_merge: bool = False,
     total: int = 0,
-    batch_rows: int = BATCH_ROWS,
+    batch_rows: int | None = None,
     on_progress: Progress = silent,
     before_switch: Callable[[], None] | None = None,
     on_switch: Callable[[str], None] | None = None,
@@ -82,7 +82,7 @@ def move(
         target_where: The target in words, without secrets; the source names it to its writers.
         is_merge: Whether the target keeps what it holds, and its identity.
         total: How many records there are, if that is known.
-        batch_rows: Rows per commit.
+        batch_rows: Rows per commit; as many as the target says where it is ``None``.
         on_progress: Called now and then.
         before_switch: Called once the copy is complete, before the source is left.
         on_switch: Called with the digest when it was left; an error of it undoes the whole move. The digest is empty if
@@ -111,16 +111,16 @@ def move(
             hint="Choose another store." if is_merge else "Choose an empty store, or add to this one with --merge.",
         )
         filling = stack.enter_context(claim)
+        rows = batch_rows or target.copied_rows
         ledger = Ledger(lambda done: on_progress("copying", done, max(done, total)))
         check = Ledger(lambda done: on_progress("verifying", done, max(done, ledger.counts.total)))
         if is_merge:
-            merge = Merge(target, mark=mark, undo=filling.undo, rows=batch_rows)
+            merge = Merge(target, mark=mark, undo=filling.undo, rows=rows)
             merge.add(source, ledger)
             merge.verify(source, check)
         else:
-            Copy(target, mark=mark, undo=filling.undo, rows=batch_rows).make_equal(source, ledger)
-            for record in records(target):
-                check.add(record)
+            Copy(target, mark=mark, undo=filling.undo, rows=rows).make_equal(source, ledger)
+            check.add_store(target)
         if check.digest != ledger.digest:
             raise TransferError(
                 "the copy is not equal to the source",

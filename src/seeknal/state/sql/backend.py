@@ -204,6 +204,11 @@ class DatabaseStateBackend(ReadDatabase):
         """Return, for a server, what this instance wrote last; that saves a round trip of a transition."""
         return self._guess_node if self._database.dialect.is_shared else None
 
+    @property
+    def copied_rows(self) -> int:
+        """How many rows a copy of another store commits at once: of a server fewer, which limits what it is sent."""
+        return 2_000 if self._database.dialect.is_shared else super().copied_rows
+
     def paging(self) -> Page | None:
         """Return, for a server, what reads several node states in one round trip."""
         return self.read_nodes_from if self._database.dialect.is_shared else None

@@ -32,9 +32,10 @@ from seeknal.state.sql.statements import Row, Session, Statement, Step, Target
 from seeknal.state.sql.store import is_current
 from seeknal.state.sql.texts import restored, stored
 
-# For every row that is read: an enumeration's own look-up, and the type of a dictionary written out, cost more
-# than all the rest of a record.
+# For every row that is read or written: an enumeration's own look-ups, and the type of a dictionary written out, cost
+# more than all the rest of a record.
 _STATUSES = {status.value: status for status in NodeStatus}
+_NAMES = {status: status.value for status in NodeStatus}
 _OBJECT = dict[str, Any]
 
 MOST_REMEMBERED_BYTES = 8192
@@ -280,7 +281,7 @@ def _params(state: NodeState) -> dict[str, Any]:
     return {
         "key": state.run_id,
         "node_key": state.node_id,
-        "new_status": state.status.value,
+        "new_status": _NAMES[state.status],
         "new_started_us": None if state.started_at is None else to_us(state.started_at),
         "new_finished_us": None if state.finished_at is None else to_us(state.finished_at),
         "new_duration_ms": state.duration_ms,
