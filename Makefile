@@ -5,6 +5,9 @@
 #   make test-servers  the same with real servers, which Docker runs; MYSQL=mariadb for that instead of MySQL
 #   make lint    style, types, import rules, spelling, gates
 #   make stress  the long forms of the tests
+#   make bench   every workload of the benchmarks on each store at hand; ARGS="scale memory" for the long ones
+#   make bench-check  count what short pieces of work do, and compare with what was committed
+#   make bench-page  docs/performance.md and its charts, from what was measured
 #   make bench-peers  install what the benchmarks compare with, each in an environment of its own
 #   make constraints  pin the newest versions
 #   make clean   remove what these commands made
@@ -26,7 +29,7 @@ export SEEKNAL_MARIADB_PORT ?= 23307
 export SEEKNAL_LIBSQL_PORT ?= 28080
 MYSQL_PORT = $(if $(filter mariadb,$(MYSQL)),$(SEEKNAL_MARIADB_PORT),$(SEEKNAL_MYSQL_PORT))
 
-.PHONY: demo test test-servers lint stress bench-peers clean constraints
+.PHONY: demo test test-servers lint stress bench bench-check bench-page bench-peers clean constraints
 .DELETE_ON_ERROR:
 
 demo: $(RUN_STAMP)
@@ -67,6 +70,20 @@ $(RUN_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt
 $(DEV_STAMP): $(VENV)/bin/python pyproject.toml constraints.txt requirements-dev.txt
 	$(PIP) install -c constraints.txt -r requirements-dev.txt -e '.[dask,mysql,postgres,run,testing,turso,zstd]'
 	@touch $@ $(RUN_STAMP)
+
+bench: $(DEV_STAMP)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-check: $(DEV_STAMP)
+	$(BIN)/python -m benchmarks.guard $(ARGS)
+
+bench-page: build/bench-page/.installed
+	build/bench-page/bin/python -m benchmarks.page
+
+build/bench-page/.installed: requirements-bench.txt
+	$(PYTHON) -m venv build/bench-page
+	build/bench-page/bin/python -m pip --disable-pip-version-check -qq install -r requirements-bench.txt
+	@touch $@
 
 PEERS = $(notdir $(basename $(wildcard benchmarks/peers/*.txt)))
 

@@ -79,9 +79,50 @@ def test_a_missing_driver_names_the_extra(module, extra):
     assert module in str(error)
 
 
-@pytest.mark.parametrize("package", ["seeknal", "seeknal.state", "seeknal.state.backend", "seeknal.state.memory"])
+DRIVERS = {
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "pymysql",
+    "httpx",
+    "sqlite3",
+    "duckdb",
+    "sqlglot",
+    "dask",
+    "distributed",
+}
+IMPORTED = [
+    "seeknal",
+    "seeknal.state",
+    "seeknal.state.backend",
+    "seeknal.state.memory",
+    "seeknal.tracking",
+    "seeknal.pipeline",
+    "seeknal.cli.app",
+]
+
+
+def loaded_by(program: str, *arguments: str) -> set[str]:
+    """Return the packages that a program has loaded at its end."""
+    telling = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
+    command = [sys.executable, "-c", telling + program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+@pytest.mark.parametrize("package", IMPORTED)
 def test_importing_loads_no_driver(package):
-    program = f"import sys, {package}; print(*sorted(name.partition('.')[0] for name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    heavy = {"sqlalchemy", "alembic", "duckdb", "psycopg", "pymysql", "httpx", "sqlite3", "pytest"}
-    assert heavy & set(done.stdout.split()) == set()
+    loaded = loaded_by(f"import {package}")
+    assert "seeknal" in loaded
+    assert loaded & (DRIVERS | {"pytest", "rich", "zstandard"}) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["state", "--help"], ["state", "list"]], ids=" ".join)
+def test_the_command_loads_no_driver_that_it_has_no_use_for(arguments, tmp_path, monkeypatch):
+    for name in ("SEEKNAL_STATE_BACKEND", "SEEKNAL_DATABASE_URL", "TURSO_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeknal_project.yml").write_text("name: small\nversion: 1.0.0\n")
+    loaded = loaded_by("from seeknal.cli.app import main; sys.exit(main())", *arguments)
+    assert "seeknal" in loaded
+    assert loaded & DRIVERS == set()
