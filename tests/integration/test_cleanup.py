@@ -136,6 +136,40 @@ def test_a_success_that_becomes_the_newest_while_a_cleanup_looks_is_kept(pair, m
     assert ours.get_latest_node_state("b", "success").run_id == "r2"
 
 
+def between_each_time(monkeypatch, action):
+    """Let somebody do something each time that a cleanup has judged."""
+    judge = retention._judged
+
+    def judged(*arguments):
+        found = judge(*arguments)
+        action()
+        return found
+
+    monkeypatch.setattr(retention, "_judged", judged)
+
+
+def test_a_run_that_goes_on_beside_a_cleanup_does_not_stop_it(pair, monkeypatch) -> None:
+    ours, theirs = pair
+    theirs.create_run("live")
+    theirs.set_node_state("live", "b", status="success")
+    between_each_time(monkeypatch, lambda: theirs.set_node_state("live", "b", status="success"))
+    assert ours.cleanup(older_than=AGE).deleted == ["r0", "r1", "r2"]
+
+
+def test_a_run_whose_newer_successes_are_written_all_the_time_is_left_for_the_next_cleanup(pair, monkeypatch) -> None:
+    ours, theirs = pair
+    theirs.create_run("live")
+    for node in ("a", "b", "c"):
+        theirs.set_node_state("live", node, status="success")
+    between_each_time(monkeypatch, lambda: theirs.set_node_state("live", "b", status="success"))
+    report = ours.cleanup(older_than=AGE)
+    assert report.deleted[:3] == ["r0", "r1", "r2"]
+    # Where one transaction writes at a time, nothing comes in between what it demands and what it deletes.
+    assert report.kept.get("r3", "gone") in ("written meanwhile", "gone")
+    monkeypatch.undo()
+    assert "r3" not in [*ours.cleanup(older_than=AGE).kept, *ours.list_runs()]
+
+
 def test_a_preview_says_what_a_cleanup_does(pair) -> None:
     ours, theirs = pair
     preview = ours.cleanup(older_than=AGE, dry_run=True)

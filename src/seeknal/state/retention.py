@@ -26,7 +26,7 @@ from seeknal.state.reader import StateReader
 
 T = TypeVar("T")
 
-MOST_ROWS = 2000
+MOST_ROWS = 1000
 """Records deleted in one transaction, but for those of a single run: writers beside it hardly wait."""
 
 RUNS_AT_ONCE = 200

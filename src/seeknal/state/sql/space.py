@@ -11,6 +11,9 @@ from seeknal.state.sql.statements import Session
 STEP_PAGES = 256
 """Pages given back in one transaction: 1 MiB, some milliseconds."""
 
+GAP_S = 0.002
+"""After each step: who waits for the file looks twice meanwhile whether it is free. Without it hardly ever."""
+
 INCREMENTAL = 2
 """What ``PRAGMA auto_vacuum`` says of a file whose pages can be given back one by one.
 
@@ -33,6 +36,7 @@ def give_back(database: Database, clock: Clock, deadline: int | None) -> str:
         )
     while free and (deadline is None or clock.ticks_us() < deadline):
         database.read(_step)
+        clock.sleep(GAP_S)
         before, (free, size, _) = free, free_pages(database)
         if free >= before:
             break  # others delete as fast as this gives back
