@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, literal_column, or_, select, update
@@ -16,6 +17,8 @@ from seeknal.state.sql.sequences import given_or_next
 from seeknal.state.sql.statements import Row, Session, Statement, Step, Target
 
 PAGE_RUNS = 1000
+MOST_RUNS = 2**63 - 1
+"""The highest number that every database takes for a limit."""
 
 
 def _key(on: Target) -> ColumnElement[bool]:
@@ -52,18 +55,23 @@ CHANGE = Statement(
 DELETE = Statement(lambda on: delete(on.tables.runs).where(_key(on)))
 
 
-def _ids(of_status: bool, newest_first: bool) -> Statement:
+@lru_cache(maxsize=64)
+def _ids(of_status: bool, newest_first: bool, limit: int | None) -> Statement:
+    """Return what lists runs.
+
+    The limit is part of the text. PostgreSQL takes one that it does not know beforehand for a tenth of the table, and
+    so, once there are many runs, would plan the statement anew each time.
+    Source: ``preprocess_limit`` in PostgreSQL's ``planner.c``.
+    """
+
     def build(on: Target) -> Any:
         runs = on.tables.runs
         order = (runs.c.sequence.desc(), runs.c.run_id.desc()) if newest_first else (runs.c.sequence, runs.c.run_id)
         wanted = [runs.c.status == bindparam("status")] if of_status else []
-        return select(runs.c.run_id).where(*wanted).order_by(*order).limit(bindparam("most"))
+        most: ColumnElement[int] | None = None if limit is None else literal_column(str(min(limit, MOST_RUNS)))
+        return select(runs.c.run_id).where(*wanted).order_by(*order).limit(most)
 
     return Statement(build)
-
-
-IDS = {(of_status, newest): _ids(of_status, newest) for of_status in (False, True) for newest in (False, True)}
-"""By whether a status is asked for, and whether the newest come first."""
 
 
 PAGE = Statement(
@@ -94,8 +102,8 @@ def read_run(session: Session, run_id: str) -> RunState | None:
 
 def read_run_ids(session: Session, status: RunStatus | None, newest_first: bool, limit: int | None) -> list[str]:
     """Return run ids in creation order."""
-    params = {"most": 2**63 - 1 if limit is None else limit, "status": status and status.value}
-    return [row[0] for row in session.all(IDS[status is not None, newest_first], params)]
+    params = {} if status is None else {"status": status.value}
+    return [row[0] for row in session.all(_ids(status is not None, newest_first, limit), params)]
 
 
 def write_step(run: RunState, expected: int, op_id: int, nth: int) -> Step:

@@ -55,6 +55,10 @@ Source: https://www.postgresql.org/docs/current/runtime-config-wal.html"""
 
 ISOLATION = "set_config('default_transaction_isolation', 'read committed', false)"
 
+NO_JIT = "set_config('jit', 'off', false)"
+"""Compiling a statement takes longer than to run it: all of ours are look-ups by an index, however much the planner
+thinks that they may cost. Source: https://www.postgresql.org/docs/current/jit-decision.html"""
+
 SNAPSHOT_IDLE_MS = 3_600_000
 """How long who reads a snapshot may do something else, such as wait for a slow pipe. Meanwhile nothing that others
 delete can be vacuumed."""
@@ -126,7 +130,8 @@ class PostgresqlDialect(Dialect):
             **KEEPALIVES,
         )
         connection.answer_s = limits.answer_s
-        connection.execute(f"SELECT {_patience(limits.lock_ms)}, {ISOLATION}, {DURABLE}, {SERVERS_KEEPALIVES}")
+        settings = (_patience(limits.lock_ms), ISOLATION, DURABLE, NO_JIT, SERVERS_KEEPALIVES)
+        connection.execute(f"SELECT {', '.join(settings)}")
         return connection
 
     def wait_at_most(self, connection: Any, answer_s: float) -> None:
