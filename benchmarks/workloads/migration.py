@@ -106,7 +106,7 @@ def move_here(source: Path, target: Path) -> None:
 def moved(source: Path, target: Path) -> dict[str, float]:
     """Move a store in a process of its own and return what that took."""
     command = [sys.executable, "-m", "benchmarks.workloads.migration", "--move", str(source), str(target)]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    found: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return found
 
 
@@ -135,14 +135,15 @@ def measure(folder: Path, rounds: int, states: int = STATES) -> Iterator[Finding
     fill(source, states, NODES)
     there, back, limits = [], [], []
     for number in range(rounds):
-        target, bare, files = (folder / f"{name} {number}" for name in ("state.db", "bare.db", "back"))
-        target, bare = target.with_suffix(".db"), bare.with_suffix(".db")
-        there.append(moved(source, target))
+        target, bare, files = folder / f"moved-{number}.db", folder / f"bare-{number}.db", folder / f"back-{number}"
+        leaving = shutil.copytree(source, folder / f"leaving-{number}")  # a store is left once
+        there.append(moved(leaving, target))
         limits.append(bare_copy(target, bare))
         back.append(moved(target, files))
         for path in (target, bare):
             path.unlink()
         shutil.rmtree(files)
+        shutil.rmtree(leaving)
     finding = Finding(NAME, "file to sqlite")
     finding.add("rows a second", [each["rows"] / each["seconds"] for each in there], "rows/s", least=LEAST_ROWS)
     finding.add("peak memory", [each["peak_bytes"] / 2**20 for each in there], "MiB", most=MOST_MIB)

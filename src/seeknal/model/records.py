@@ -32,7 +32,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int = 0
 
 
-class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+class NodeState(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # its metadata is JSON, which holds no cycle
     """What happened to a node in a run.
 
     ``run_id`` and ``node_id`` may be left empty in a state that is passed to ``set_node_state``:
