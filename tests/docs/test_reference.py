@@ -73,7 +73,7 @@ def test_number_of_abstract_methods_is_as_written() -> None:
 
 
 def _commands() -> list[str]:
-    from seeknal.cli.app import app
+    from seeknal.cli.commands import assembled
 
     found: list[str] = []
 
@@ -84,7 +84,7 @@ def _commands() -> list[str]:
                 if not getattr(child, "commands", None):
                     found.append(f"{path} {name}")
 
-    walk(typer.main.get_command(app), "seeknal")
+    walk(typer.main.get_command(assembled()), "seeknal")
     return found
 
 

@@ -13,35 +13,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
 from typer.exceptions import Abort, TyperException
 
-from seeknal import __version__
-from seeknal.cli import (
-    backup,
-    check,
-    claims,
-    cleanup,
-    diff,
-    doctor,
-    dump,
-    import_dbt,
-    intervals,
-    locks,
-    log,
-    migrate,
-    partitions,
-    pins,
-    project,
-    published,
-    rollback,
-    run,
-    schema,
-    state,
-    why,
-)
+from seeknal.cli.commands import assembled
 from seeknal.cli.streams import open_closed_streams
 from seeknal.errors import (
     AccessDeniedError,
@@ -70,60 +45,6 @@ EXIT_CODES: tuple[tuple[type[SeeknalError], int], ...] = (
     (CorruptStateError, 5),
 )
 
-app = typer.Typer(
-    name="seeknal",
-    help="Run data pipelines and look after what they remember: what ran, what is done, what is left.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-state_app = typer.Typer(name="state", help="Look at and look after the state of a project.", no_args_is_help=True)
-app.command("init")(project.init)
-app.command("run")(run.run)
-app.command("migrate-state")(migrate.migrate_state)
-state_app.command("list")(state.list_runs)
-state_app.command("show")(state.show)
-state_app.command("why")(why.why)
-state_app.command("cleanup")(cleanup.cleanup)
-state_app.command("pin")(pins.pin)
-state_app.command("unpin")(pins.unpin)
-state_app.command("pins")(pins.list_pins)
-state_app.command("locks")(locks.list_locks)
-state_app.command("unlock")(locks.unlock)
-state_app.command("log")(log.log)
-state_app.command("adopt")(published.adopt)
-state_app.command("export")(dump.export_state)
-state_app.command("import")(dump.import_state)
-state_app.command("import-dbt")(import_dbt.import_dbt)
-state_app.add_typer(backup.backup_app)
-state_app.command("backups")(backup.list_backups)
-state_app.command("restore")(backup.restore)
-state_app.command("rollback")(rollback.rollback)
-state_app.command("schema")(schema.schema)
-state_app.command("doctor")(doctor.doctor)
-state_app.command("diff")(diff.diff)
-state_app.command("check-backend")(check.check_backend)
-app.add_typer(state_app)
-intervals.intervals_app.command("claims")(claims.list_claims)
-app.add_typer(intervals.intervals_app)
-app.add_typer(partitions.partitions_app)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"seeknal {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    pass
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are two lines on stderr.
@@ -134,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_process()
     try:
-        code = app(args=given, prog_name="seeknal", standalone_mode=False)
+        code = assembled(given)(args=given, prog_name="seeknal", standalone_mode=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:
         # Typer turns a broken pipe into SystemExit, and nothing else outside its standalone mode.
