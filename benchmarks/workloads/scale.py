@@ -54,9 +54,10 @@ def measure(folder: Path, url: str | None, states: int = LARGE, rounds: int = RO
         places = {size: place(folder, url, size, stack) for size in sizes}
         for size, options in places.items():
             fill(options, size)
-        for options in places.values():
-            wait_for_statistics(options)
-        yield growth(places[SMALL], places[states], states, rounds)
+        notes = [wait_for_statistics(options) for options in places.values()]
+        finding = growth(places[SMALL], places[states], states, rounds)
+        finding.notes += filter(None, notes)
+        yield finding
         yield cleanups(places)
 
 
@@ -112,10 +113,10 @@ def works(store: DatabaseStateBackend, runs: int) -> Works:
     }
 
 
-def wait_for_statistics(options: Options) -> None:
-    """Wait until a server has looked at the rows by itself, where it does so."""
+def wait_for_statistics(options: Options) -> str:
+    """Wait until a server has looked at the rows by itself; return why it has not, or nothing."""
     if "url" not in options:
-        return
+        return ""
     import psycopg
 
     seen = "SELECT autoanalyze_count FROM pg_stat_user_tables WHERE schemaname = %s AND relname = 'node_states'"
@@ -125,9 +126,9 @@ def wait_for_statistics(options: Options) -> None:
         while is_on == "on" and time.monotonic() < deadline:
             (count,) = connection.execute(seen, (options["schema"],)).fetchone() or (0,)
             if count:
-                return
+                return ""
             time.sleep(1)
-    raise TimeoutError(f"{options['schema']} has no statistics: autovacuum is {is_on}")
+    return f"without statistics: autovacuum is {is_on}, and has not seen {options['schema']} in {PATIENCE_S} s"
 
 
 def main() -> None:
