@@ -170,22 +170,6 @@ def test_a_run_whose_newer_successes_are_written_all_the_time_is_left_for_the_ne
     assert "r3" not in [*ours.cleanup(older_than=AGE).kept, *ours.list_runs()]
 
 
-def test_a_cleanup_leaves_a_file_to_those_who_write_beside_it(pair, monkeypatch) -> None:
-    ours, theirs = pair
-    is_file = "MACHINES" not in {each.name for each in ours.capabilities}
-    waits = []
-    monkeypatch.setattr(ours.clock, "sleep", waits.append)
-    monkeypatch.setattr(retention, "MOST_ROWS", 1)
-    theirs.create_run("live")
-    with monkeypatch.context() as beside:
-        between_each_time(beside, lambda: theirs.set_node_state("live", "other", status="running"))
-        assert ours.cleanup(older_than=AGE, keep_last=3).deleted == ["r0", "r1"]
-    assert len(waits) == (2 if is_file else 0)
-    waits.clear()
-    assert ours.cleanup(older_than=AGE).deleted == ["r2"]
-    assert waits == []
-
-
 def test_a_preview_says_what_a_cleanup_does(pair) -> None:
     ours, theirs = pair
     preview = ours.cleanup(older_than=AGE, dry_run=True)

@@ -19,7 +19,6 @@ from seeknal.model.records import RunState
 from seeknal.model.status import RunStatus
 from seeknal.state.retention import LOCKED, MOST_ROWS, NEWEST_SUCCESS, WRITTEN, Retirement, because, cleaned
 from seeknal.state.sql import leases, nodes, receipts, runs
-from seeknal.state.sql.company import Company
 from seeknal.state.sql.dialects.base import RefusedError
 from seeknal.state.sql.engine import Database
 from seeknal.state.sql.statements import Session, Statement, Step, Target
@@ -119,7 +118,6 @@ def retire(
         StateBackendError: The store cannot be reached, or moved away.
     """
     deadline = clock.ticks_us() + budget_ms * 1000
-    company = Company(database, clock)
     for pause in backoff():
         found, demands = database.read(lambda session, runs=candidates: _judged(session, clock, runs))  # type: ignore[misc]
         if dry_run or not found.gone:
@@ -129,7 +127,6 @@ def retire(
         def steps(op_id: int, work: list[Step] = work) -> list[Step]:
             return [receipts.leave_step(op_id), *work] if database.dialect.is_shared else work
 
-        began = clock.ticks_us()
         try:
             database.commit(lambda raw, op_id, steps=steps: database.run(raw, steps(op_id)), lambda _: [])  # type: ignore[misc]
         except RefusedError as refused:
@@ -142,7 +139,6 @@ def retire(
             candidates = candidates[:1]
             clock.sleep(pause)  # somebody wrote in between: judge again
         else:
-            company.leave_it_to_others(began)
             return found
     raise AssertionError("the pauses never end")  # pragma: no cover
 
