@@ -109,7 +109,9 @@ def parts(wanted: list[str], arguments: argparse.Namespace, folder: Path, stack:
         "cleanup": lambda inside: cleanup.measure(inside, few),
         "migration": lambda inside: migration.measure(inside, few, migration.STATES // (10 if arguments.quick else 1)),
         "peers": lambda inside: peers.measure(inside, rounds, 100),
-        "memory": lambda inside: memory.measure(inside, arguments.minutes),
+        "memory": lambda inside: memory.measure(
+            inside, arguments.minutes, dict(scaled(["postgresql"])).get("postgresql")
+        ),
     }
     for workload in wanted:
         if workload in alone:

@@ -38,7 +38,7 @@ class Cleaned(NamedTuple):
 def cleanups(places: Mapping[int, Options]) -> Finding:
     """Clean up half of each store, the largest one last, and there beside one writer and then, of the rest, two."""
     largest = max(places)
-    finding = Finding("scale", "postgresql" if "url" in places[largest] else "sqlite")
+    finding = Finding("scale_cleanup", "postgresql" if "url" in places[largest] else "sqlite")
     for size, options in places.items():
         runs = size // NODES
         if size == largest:
