@@ -285,10 +285,16 @@ class FileStateBackend(RecordStateBackend):
     def commit(self, batch: Batch) -> Sequences:
         """Append a batch to the journal if its guards hold."""
         store, view = self._store, self._view
-        written = store.commit(batch)
+        with store.writing() as image:
+            image.check(batch, self.clock.ticks_us())
+            numbered = image.numbered(batch)
+            begins_run = any(run.run_id not in image.runs for run in numbered.runs)
+            store.append(Entry(changes=numbered))
+            if begins_run and len(image.behind_runs) > 1:
+                store.write_documents_in_passing()
         self._committed = True
         view.committed()
-        return sequences_of(written)
+        return sequences_of(numbered)
 
     def give_back_space(self, deadline: int | None = None) -> str:
         """Remove the files of runs that are gone, which a checkpoint does."""

@@ -82,11 +82,12 @@ def read_span(descriptor: int, start: int, end: int) -> bytes:
     return b"".join(parts)
 
 
-def append(descriptor: int, frame: bytes, start: int) -> None:
-    """Append a frame that begins at ``start``; `sync_file` waits until the disk has it.
+def append(descriptor: int, frame: bytes, start: int, *, sync: bool = True) -> None:
+    """Append a frame that begins at ``start`` and wait until the disk has it.
 
     Raises:
         OSError: It could not be written whole; the file was cut back to ``start``.
+        SyncError: It was written, but whether the disk has it is unknown.
     """
     at("write")
     try:
@@ -96,19 +97,12 @@ def append(descriptor: int, frame: bytes, start: int) -> None:
     except OSError:
         truncate(descriptor, start)
         raise
-
-
-def sync_file(descriptor: int) -> None:
-    """Wait until the disk has what was appended to a file.
-
-    Raises:
-        SyncError: Whether the disk has it is unknown.
-    """
-    at("fsync")
-    try:
-        _sync(descriptor)
-    except OSError as error:
-        raise SyncError(*error.args) from error
+    if sync:
+        at("fsync")
+        try:
+            _sync(descriptor)
+        except OSError as error:
+            raise SyncError(*error.args) from error
 
 
 class SyncError(OSError):

@@ -14,14 +14,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+import msgspec
 
 from seeknal.clock import Clock
 from seeknal.errors import BackendUnavailableError, CommitUnknownError, CorruptStateError, StateBackendError
-from seeknal.model.codec import encode
-from seeknal.state.batch import Batch, Changes
+from seeknal.model.codec import decode, encode
+from seeknal.state.batch import Batch
 from seeknal.state.file import durable
 from seeknal.state.file.checkpoint import (
     FileImage,
@@ -36,30 +40,41 @@ from seeknal.state.file.documents import (
     FORMAT,
     Entry,
     StoreDocument,
+    check_format,
+    corrupt,
     read_document,
     write_document,
 )
 from seeknal.state.file.filelock import FileLock
-from seeknal.state.file.following import Follower, stamp_of
-from seeknal.state.file.group import Queue, Waiting
-from seeknal.state.file.journal import encode_frame
+from seeknal.state.file.journal import encode_frame, read_frames
 from seeknal.state.file.layout import Layout
 
 T = TypeVar("T")
 
+Stamp: TypeAlias = tuple[int, int, int]
+
 _logger = logging.getLogger(__name__)
 
 
-class FileStore(Follower):
+class FileStore:
     """The engine of the file backend. Safe from threads through its own mutex."""
 
     def __init__(self, layout: Layout, clock: Clock, *, budget_ms: int, checkpoint_bytes: int) -> None:
-        super().__init__(layout, checkpoint_bytes)
+        self.layout = layout
+        self.image = FileImage(layout)
+        self.store_id = ""
         self._clock = clock
         self._budget_ms = budget_ms
+        self._least_checkpoint_bytes = checkpoint_bytes
+        self._checkpoint_bytes = checkpoint_bytes
         self._mutex = Lock()
-        self._queue = Queue(str(layout.directory), budget_ms)
         self._failed = False
+        self._must_reload = True
+        self._generation = 0
+        self._position = self._settled = 0
+        self._journal: FileIO | None = None
+        self._journal_path = layout.journal(0)
+        self._stamp: Stamp | None = None
         self._lock = FileLock(layout.lock, clock)
 
     # ---- entering ----
@@ -76,10 +91,10 @@ class FileStore(Follower):
                 try:
                     answer = question(self.image)
                 except (CorruptStateError, LookupError):
-                    if stamp_of(self.layout.store) == seen:
+                    if _stamp(self.layout.store) == seen:
                         raise
                 else:
-                    if stamp_of(self.layout.store) == seen:
+                    if _stamp(self.layout.store) == seen:
                         return answer
 
     @contextmanager
@@ -89,7 +104,7 @@ class FileStore(Follower):
         Raises:
             BackendUnavailableError: Others kept the store locked for the whole budget.
         """
-        with self._queue.turn(), self._lock.held(self._budget_ms), self._entered():
+        with self._entered(), self._lock.held(self._budget_ms):
             self._catch_up()
             self._cut_unfinished()
             yield self.image
@@ -141,7 +156,7 @@ class FileStore(Follower):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock file without reading anything; for creating and opening."""
-        with self._queue.turn(), self._lock.held(self._budget_ms):
+        with self._entered(), self._lock.held(self._budget_ms):
             yield
 
     def tidy(self) -> None:
@@ -156,7 +171,6 @@ class FileStore(Follower):
 
         Now and then the journal tells, and whoever reads it keeps no more in memory than what follows.
         """
-        self._sync()
         with durable.unavailable(self.layout.directory, "write the files of"):
             write_documents(self.layout, self.image)
             if self._position - self._settled < self._least_checkpoint_bytes:
@@ -166,7 +180,7 @@ class FileStore(Follower):
 
     def close(self) -> None:
         """Close the files."""
-        with self._queue.turn(is_last=True), self._mutex:
+        with self._mutex:
             self._lock.close()
             if self._journal is not None:
                 self._journal.close()
@@ -175,11 +189,92 @@ class FileStore(Follower):
     def reset_after_fork(self) -> None:
         """Start anew in a child: another thread of the parent may have been in the middle of anything."""
         self._mutex = Lock()
-        self._queue = Queue(str(self.layout.directory), self._budget_ms)
         self._lock.reopen()
         self._must_reload = True
 
-    # ---- writing ----
+    # ---- reading on ----
+
+    def _catch_up(self) -> None:
+        if self._must_reload:
+            self._reload()
+            return
+        try:
+            if _stamp(self.layout.store) != self._stamp:
+                self._follow()
+            else:
+                self._read_on()
+        except CorruptStateError:
+            # A checkpoint removes the files of runs that the journal before it deletes, and holds all that follows.
+            if _stamp(self.layout.store) == self._stamp:
+                raise
+            self._reload()
+
+    def _follow(self) -> None:
+        """Go on to the next journal, or load everything if more than one checkpoint was missed."""
+        stamp, document = self._read_store()
+        if document.generation == self._generation + 1:
+            # The journal we have is complete: it was left under the lock. All of it is in the new checkpoint.
+            self._read_on()
+            self.image.settle()
+            if self._open_journal(document.generation):
+                self.store_id, self._stamp = document.store_id, stamp
+                self._read_on()
+                return
+        elif document.generation == self._generation:
+            self.store_id, self._stamp = document.store_id, stamp
+            self._read_on()
+            return
+        self._reload()
+
+    def _reload(self) -> None:
+        """Read the current checkpoint and its journal; again if a newer one replaces it meanwhile."""
+        while True:
+            stamp, document = self._read_store()
+            path = self.layout.index(document.generation)
+            if self._open_journal(document.generation) and path.exists():
+                break
+            if self._read_store()[0] == stamp:
+                missing = path if self._generation == document.generation else self.layout.journal(document.generation)
+                raise corrupt(missing, "the file is missing")
+        self.store_id, self._stamp = document.store_id, stamp
+        self.image.load(path)
+        with suppress(FileNotFoundError):  # another process has made a newer one, which is followed next
+            self._put_off_checkpoint(path.stat().st_size)
+        self._must_reload = False
+        self._read_on()
+
+    def _read_store(self) -> tuple[Stamp, StoreDocument]:
+        check_format(self.layout.store)
+        return _stamp(self.layout.store), read_document(self.layout.store, StoreDocument)
+
+    def _open_journal(self, generation: int) -> bool:
+        path = self.layout.journal(generation)
+        with durable.unavailable(path, "open"):
+            try:
+                opened = durable.open_file(path, os.O_RDWR | os.O_APPEND)
+            except FileNotFoundError:
+                return False
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._journal_path, self._generation = opened, path, generation
+        self._position = self._settled = 0
+        return True
+
+    def _read_on(self) -> None:
+        """Apply the commits that others appended since."""
+        path = self._journal_path
+        with durable.unavailable(path, "read"):
+            size = os.fstat(self._descriptor).st_size
+            if size == self._position:
+                return
+        if size < self._position:
+            raise corrupt(path, f"it was cut from {self._position} to {size} bytes while it was open", size)
+        for frame in read_frames(self._descriptor, self._position, size, path):
+            try:
+                self._apply(decode(frame.payload, Entry))
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise corrupt(path, f"a frame cannot be read: {error}", self._position) from error
+            self._position = frame.end
 
     def _cut_unfinished(self) -> None:
         """Cut off the beginning of a frame that its writer never finished; the lock is held."""
@@ -187,65 +282,7 @@ class FileStore(Follower):
             if os.fstat(self._descriptor).st_size > self._position:
                 durable.truncate(self._descriptor, self._position)
 
-    def commit(self, batch: Batch) -> Changes:
-        """Commit a batch if its guards hold, and those of other threads that wait; return what was written of it.
-
-        Raises:
-            BackendUnavailableError: Nothing was written.
-            CommitUnknownError: It was written, but the disk did not confirm it.
-            SeeknalError: A guard does not hold.
-        """
-        mine = Waiting(batch)
-        with self._queue.turn(mine):
-            if not mine.is_over:
-                self._lead(mine)
-        if mine.error is not None:
-            raise mine.error
-        assert mine.changes is not None
-        return mine.changes
-
-    def _lead(self, mine: Waiting) -> None:
-        """Commit all that wait; meanwhile other threads can read, and come to wait for the next turn."""
-        with self._lock.held(self._budget_ms):
-            with self._entered():
-                self._catch_up()
-                taken = self._queue.take(mine)
-                for each in taken:
-                    self._write_checked(each)
-            written = [each for each in taken if each.changes is not None]
-            try:
-                self._sync()
-            except CommitUnknownError as error:
-                for each in written:  # each of its own, since threads write into what they raise
-                    each.error = CommitUnknownError(str(error), hint=error.hint)
-                    each.error.__cause__ = error
-                return
-            for each in written:
-                each.is_durable = True
-            with self._mutex:
-                if any(each.begins_run for each in written) and len(self.image.behind_runs) > 1:
-                    self.write_documents_in_passing()
-                self._checkpoint_if_due()
-
-    def _write_checked(self, each: Waiting) -> None:
-        """Write a commit that waits, or say why not; one that an interrupted thread has written stands already."""
-        if each.changes is not None:
-            return
-        try:
-            self.image.check(each.batch, self._clock.ticks_us())
-            changes = self.image.numbered(each.batch)
-            each.begins_run = any(run.run_id not in self.image.runs for run in changes.runs)
-            self._cut_unfinished()  # also what the one before may have left that could not be written
-            self._write(Entry(changes=changes))
-            each.changes = changes
-        except Exception as error:  # noqa: BLE001 - it belongs to another thread, and is raised there
-            each.error = error
-        except BaseException:
-            each.error = CommitUnknownError(
-                f"the thread that wrote to {self._journal_path} was interrupted",
-                hint="Read the records back to see whether they were written.",
-            )
-            raise
+    # ---- writing ----
 
     def append(self, entry: Entry, *, sync: bool = True) -> None:
         """Commit an entry; the caller is writing, and has checked it.
@@ -254,34 +291,19 @@ class FileStore(Follower):
             BackendUnavailableError: Nothing was written.
             CommitUnknownError: It was written, but the disk did not confirm it.
         """
-        self._write(entry)
-        if sync:
-            self._sync()
-        self._checkpoint_if_due()
-
-    def _write(self, entry: Entry) -> None:
         frame = encode_frame(encode(entry))
-        with durable.unavailable(self._journal_path, "write"):
-            durable.append(self._descriptor, frame, self._position)
-        self._is_synced = False
+        path = self._journal_path
+        with durable.unavailable(path, "write"):
+            try:
+                durable.append(self._descriptor, frame, self._position, sync=sync)
+            except durable.SyncError as error:
+                self._failed = True
+                raise CommitUnknownError(
+                    f"{path}: the disk did not confirm the commit: {error.strerror}",
+                    hint="Check the disk, open the store again and read whether the change is there.",
+                ) from error
         self._position += len(frame)
         self._apply(entry)
-
-    def _sync(self) -> None:
-        """Wait until the disk has all that this instance wrote."""
-        if self._is_synced:
-            return
-        try:
-            durable.sync_file(self._descriptor)
-        except durable.SyncError as error:
-            self._failed = True
-            raise CommitUnknownError(
-                f"{self._journal_path}: the disk did not confirm the commit: {error.strerror}",
-                hint="Check the disk, open the store again and read whether the change is there.",
-            ) from error
-        self._is_synced = True
-
-    def _checkpoint_if_due(self) -> None:
         if self._position >= self._checkpoint_bytes:
             self.checkpoint_in_passing()
 
@@ -292,7 +314,6 @@ class FileStore(Follower):
             BackendUnavailableError: The former checkpoint and its journal still stand; nothing is lost.
         """
         layout, following = self.layout, self._generation + 1
-        self._sync()  # the files may not be ahead of the journal that they follow
         with durable.unavailable(layout.directory, "write a checkpoint in"):
             written = write_documents(layout, self.image) + write_index(layout.index(following), self.image)
             durable.create_file(layout.journal(following))
@@ -301,11 +322,15 @@ class FileStore(Follower):
             document.format, document.generation, document.store_id = FORMAT, following, self.store_id
             write_document(layout.store, document)
             durable.sync_directory(layout.directory)
-            self._stamp = stamp_of(layout.store)
+            self._stamp = _stamp(layout.store)
             self._open_journal(following)
             self._put_off_checkpoint(written)
             remove_leftovers(layout, following)
             remove_run_files(layout, self.image)
+
+    def _put_off_checkpoint(self, written: int) -> None:
+        """Let the journal grow until a checkpoint of so many bytes costs a bounded share of all that is written."""
+        self._checkpoint_bytes = max(self._least_checkpoint_bytes, 2 * written)
 
     def checkpoint_in_passing(self) -> None:
         """Write a checkpoint after a commit that stands whether this works or not."""
@@ -324,3 +349,30 @@ class FileStore(Follower):
             self.write_documents()
         except StateBackendError:
             _logger.warning("the files of %s are behind its journal", self.layout.directory, exc_info=True)
+
+    def _apply(self, entry: Entry) -> None:
+        if entry.changes is not None:
+            self.image.apply(entry.changes)
+        for lock in entry.locks:
+            self.image.locks[lock.holder.run_id, lock.holder.node_id] = lock
+        if entry.moved is not None:
+            self.store_id = entry.moved.store_id
+            self.image.superseded_by = entry.moved.successor
+        if entry.is_settled:
+            self.image.settle()
+            self._settled = self._position
+
+    @property
+    def _descriptor(self) -> int:
+        if self._journal is None:
+            raise BackendUnavailableError(
+                f"{self.layout.directory} is not open", hint="Call initialize() first, and nothing after close()."
+            )
+        return self._journal.fileno()
+
+
+def _stamp(path: Path) -> Stamp:
+    """Return what changes whenever a file is replaced."""
+    with durable.unavailable(path, "read"):
+        found = os.stat(path)  # noqa: PTH116 - the hot path of every read
+    return (found.st_ino, found.st_mtime_ns, found.st_size)

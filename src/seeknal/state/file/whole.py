@@ -182,7 +182,7 @@ class _Side:
     def _append(self, changes: Changes) -> None:
         frame = encode_frame(encode(Entry(changes=changes)))
         with durable.unavailable(self._path, "write"):
-            durable.append(self._file.fileno(), frame, self._size)
+            durable.append(self._file.fileno(), frame, self._size, sync=False)
         self._size += len(frame)
 
     def records(self) -> Iterator[Record]:
