@@ -254,10 +254,11 @@ class FileStore:
                 opened = durable.open_file(path, os.O_RDWR | os.O_APPEND)
             except FileNotFoundError:
                 return False
-        if self._journal is not None:
-            self._journal.close()
+        left = self._journal
         self._journal, self._journal_path, self._generation = opened, path, generation
         self._position = self._settled = 0
+        if left is not None:  # last of all: who is interrupted before this has a journal that is open
+            left.close()
         return True
 
     def _read_on(self) -> None:
