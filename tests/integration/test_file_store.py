@@ -274,6 +274,18 @@ def test_another_thread_does_not_wait_beyond_its_budget(tmp_path: Path) -> None:
         other.close()
 
 
+def test_another_thread_that_meets_a_store_as_it_is_closed_is_told_so(tmp_path: Path) -> None:
+    backend = FileStateBackend(tmp_path)
+    backend.initialize()
+    backend.create_run("run")
+    store = backend._store  # which a thread has that waits for the mutex when it is closed
+    backend.close()
+    with pytest.raises(BackendUnavailableError, match="was closed"), store.writing():
+        pass
+    with pytest.raises(BackendUnavailableError, match="was closed"):
+        store.read(lambda image: image.read_nodes("run"))
+
+
 def test_who_has_waited_long_asks_as_often_as_who_has_just_come(tmp_path: Path) -> None:
     clock, pauses = FakeClock(), []
     with opened(tmp_path) as backend, opened(tmp_path, clock=clock) as other:

@@ -68,7 +68,7 @@ class FileStore:
         self._least_checkpoint_bytes = checkpoint_bytes
         self._checkpoint_bytes = checkpoint_bytes
         self._mutex = Lock()
-        self._failed = False
+        self._failed = self._is_closed = False
         self._must_reload = True
         self._generation = 0
         self._position = self._settled = 0
@@ -116,6 +116,8 @@ class FileStore:
                 f"other threads kept {self.layout.directory} busy for {self._budget_ms} ms", hint="Try again."
             )
         try:
+            if self._is_closed:  # while this thread waited for the mutex
+                raise BackendUnavailableError(f"{self.layout.directory} was closed", hint="Open the backend again.")
             if self._failed:
                 raise BackendUnavailableError(
                     f"an earlier commit to {self.layout.directory} could not be made certain",
@@ -181,6 +183,7 @@ class FileStore:
     def close(self) -> None:
         """Close the files."""
         with self._mutex:
+            self._is_closed = True
             self._lock.close()
             if self._journal is not None:
                 self._journal.close()
