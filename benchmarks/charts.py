@@ -41,8 +41,7 @@ def growth(found: list[Entry], path: Path) -> None:
         costs = [medians[f"{size} nodes"] / 1000 for size in sizes]
         axes.plot(sizes, costs, marker="o", label=entry["store"], color=COLOURS.get(entry["store"]))
     axes.set(xscale="log", yscale="log", xlabel="nodes in the run", ylabel="milliseconds a transition")
-    axes.set_xticks([100, 1000, 10_000], ["100", "1,000", "10,000"])
-    axes.legend(frameon=False, ncols=3)
+    plain(axes, [100, 1000, 10_000], [0.3, 0.5, 1, 2, 5, 10])
     saved(figure, path)
 
 
@@ -59,8 +58,7 @@ def throughput(found: list[Entry], path: Path) -> None:
         counts = sorted(values)
         axes.plot(counts, [values[each] for each in counts], marker="o", label=store, color=COLOURS.get(store))
     axes.set(xscale="log", yscale="log", xlabel="processes", ylabel="transitions a second, together")
-    axes.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
-    axes.legend(frameon=False, ncols=3)
+    plain(axes, [1, 2, 4, 8, 16], [200, 500, 1000, 2000, 5000])
     saved(figure, path)
 
 
@@ -79,7 +77,17 @@ def peers(found: list[Entry], folder: Path, store: str) -> None:
         bars = axes.barh(names, [costs[name] for name in names], color=colours)
         axes.bar_label(bars, [f"{costs[name]:.2g}" for name in names], padding=3)
         axes.set(xscale="log", xlabel=f"time of a record on {store}, ours = 1 (grey: not durable)")
+        axes.minorticks_off()
+        axes.set_xticks([0.2, 0.5, 1, 2, 5, 10, 20], ["0.2", "0.5", "1", "2", "5", "10", "20"])
         saved(figure, folder / f"peers-{store}.svg")
+
+
+def plain(axes: Any, across: list[float], up: list[float]) -> None:
+    """Write whole numbers at the axes, and who is who above."""
+    axes.minorticks_off()
+    axes.set_xticks(across, [f"{each:,g}" for each in across])
+    axes.set_yticks(up, [f"{each:,g}" for each in up])
+    axes.legend(frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
 def saved(figure: Any, path: Path) -> None:

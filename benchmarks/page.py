@@ -30,8 +30,8 @@ WORKLOADS = {
     "cleanup": "Cleanup",
     "migration": "Migration",
     "start_up": "Start-up",
-    "scale": "Scale",
-    "scale_cleanup": "Cleanup at scale, beside writers",
+    "scale": "Ten million node states beside a hundred thousand",
+    "scale_cleanup": "Cleanup of half of them, beside one writer, and of half of the rest beside two",
     "memory": "Memory",
 }
 PROCESSES, PEERS = "processes", "peers"
