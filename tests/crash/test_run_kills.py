@@ -160,7 +160,9 @@ def rows_of(project: Project) -> Outputs:
         if node.has_output:
             path = output_path(project.path, node.node_id)
             files = parts_folder(project.path, node.node_id) / "*.parquet" if node.is_ranged else path
-            found[node.node_id] = duckdb.sql(f"SELECT place, value FROM '{files}' ORDER BY ALL").fetchall()
+            with duckdb.connect() as connection:
+                rows = connection.execute(f"SELECT place, value FROM '{files}' ORDER BY ALL").fetchall()
+            found[node.node_id] = rows
     return found
 
 

@@ -130,7 +130,8 @@ class Plant:
     def rows(self, node_id: str) -> list[tuple]:
         parts = parts_folder(self.path, node_id)
         path = parts / "*.parquet" if parts.exists() else output_path(self.path, node_id)
-        return duckdb.execute("FROM read_parquet(?) ORDER BY ALL", [str(path)]).fetchall()
+        with duckdb.connect() as connection:
+            return connection.execute("FROM read_parquet(?) ORDER BY ALL", [str(path)]).fetchall()
 
 
 @pytest.fixture

@@ -135,7 +135,8 @@ class Workshop:
     def rows(self, node_id: str) -> list[tuple]:
         parts = parts_folder(self.path, node_id)
         path = output_path(self.path, node_id) if not parts.exists() else parts / "*.parquet"
-        return duckdb.execute("FROM read_parquet(?) ORDER BY ALL", [str(path)]).fetchall()
+        with duckdb.connect() as connection:  # the one of the module may be busy with what another test left
+            return connection.execute("FROM read_parquet(?) ORDER BY ALL", [str(path)]).fetchall()
 
     def days(self, node_id: str = "transform.daily") -> list[tuple[int, int]]:
         with self.open() as backend:
@@ -249,7 +250,8 @@ def test_outputs_stay_in_the_project_whatever_a_node_is_called(shop):
 
 
 def test_every_format_is_read(shop):
-    duckdb.execute("COPY (SELECT 3 AS x) TO $1 (FORMAT parquet)", [str(shop.path / "data/p.parquet")])
+    with duckdb.connect() as connection:
+        connection.execute("COPY (SELECT 3 AS x) TO $1 (FORMAT parquet)", [str(shop.path / "data/p.parquet")])
     shop.write({"data/j.json": '[{"x": 1}]', "data/l.jsonl": '{"x": 2}\n'})
     for name, form in (("j", "json"), ("l", "jsonl"), ("p", "parquet")):
         shop.write({f"seeknal/{name}.yml": f"kind: source\nname: {name}\nsource: {form}\ntable: data/{name}.{form}\n"})
