@@ -112,7 +112,9 @@ class Factory:
 
     def check_is_done(self, whole: Sequence[str] = ("before", "after")) -> None:
         """Every row is there once, whole nodes were run once, and nothing is left."""
-        (total,) = duckdb.execute("FROM read_parquet(?)", [str(output_path(self.path, "transform.total"))]).fetchall()
+        with duckdb.connect() as connection:
+            path = str(output_path(self.path, "transform.total"))
+            (total,) = connection.execute("FROM read_parquet(?)", [path]).fetchall()
         assert total == (HOURS, HOURS, HOURS)
         assert (self.path / "whole").read_text().split() == list(whole)
         for node_id in ("transform.hourly", "transform.second"):
