@@ -149,8 +149,9 @@ def test_a_node_shows_every_line_of_its_error(project, capsys):
 # ---- a cluster of one's own ----
 
 
-def test_dask_logs_nothing_beside_what_the_run_tells_unless_it_is_debugged(project):
+def test_dask_logs_nothing_beside_what_the_run_tells_unless_it_is_debugged(project, monkeypatch):
     pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+    monkeypatch.delenv("DASK_LOGGING__DISTRIBUTED", raising=False)  # a run in this process sets it for good
     write(project, LOGS_AND_RAISES)
     command = [*SEEKNAL, "run", "--executor", "dask"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
