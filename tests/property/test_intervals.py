@@ -19,7 +19,7 @@ def at(minute):
     return ORIGIN + timedelta(minutes=minute)
 
 
-bounds = st.tuples(st.integers(0, LAST), st.integers(0, LAST)).filter(lambda pair: pair[0] < pair[1])
+bounds = st.integers(0, LAST - 1).flatmap(lambda start: st.tuples(st.just(start), st.integers(start + 1, LAST)))
 intervals = bounds.map(lambda pair: Interval(at(pair[0]), at(pair[1])))
 lists = st.lists(intervals, max_size=8)
 

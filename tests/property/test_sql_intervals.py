@@ -22,7 +22,7 @@ ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)
 LAST = 24
 RUNS = ("r", "s")
 
-bounds = st.tuples(st.integers(0, LAST), st.integers(0, LAST)).filter(lambda pair: pair[0] < pair[1])
+bounds = st.integers(0, LAST - 1).flatmap(lambda start: st.tuples(st.just(start), st.integers(start + 1, LAST)))
 changes = st.lists(st.tuples(st.booleans(), bounds, st.sampled_from(RUNS)), min_size=1, max_size=4)
 commits = st.lists(changes, min_size=1, max_size=6)
 numbers = count()
