@@ -71,17 +71,15 @@ def shared_server():
 @pytest.fixture(scope="session")
 def private_process():
     """Return this worker's own server of a kind, which runs: started at its first use, and again if a test ended it."""
-    from tests.servers.private import PrivateMysql, PrivatePostgres
+    from tests.servers.private import PROCESSES
     from tests.servers.process import ServerUnavailableError
-    from tests.servers.sqld import Sqld
 
-    classes = {"postgresql": PrivatePostgres, "mysql": PrivateMysql, "libsql": Sqld}
     made = {}
 
     def get(kind):
         if kind not in made:
             try:
-                made[kind] = classes[kind]()
+                made[kind] = PROCESSES[kind]()
             except ServerUnavailableError as error:
                 made[kind] = error
         if isinstance(made[kind], ServerUnavailableError):

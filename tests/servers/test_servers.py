@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import jwt
@@ -263,3 +265,64 @@ def test_a_server_ends_with_a_killed_test_run(private_sqld):
     assert select.select([ended], [], [], 20)[0], "the server is still there"
     os.close(ended)
     shutil.rmtree(directory)
+
+
+BESIDE = [sys.executable, "-m", "tests.servers"]
+NAMED = f"import os; print(*(os.environ[name] for name in {[server.variable for server in SERVERS.values()]}))"
+
+
+def beside(command, **environment):
+    given = {name: value for name, value in os.environ.items() if not name.startswith("SEEKNAL_TEST_")}
+    return subprocess.run(
+        [*BESIDE, *command], env=given | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=50, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def open_place():
+    """A directory that every account can enter: servers are not run by root."""
+    with tempfile.TemporaryDirectory(prefix="seeknal-place-") as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+def test_a_command_runs_beside_new_servers_of_what_the_environment_does_not_name(open_place, private_store):
+    postgres, mysql = "postgresql://named:1/test", "mysql://named:2/test"
+    named = {
+        "SEEKNAL_TEST_POSTGRES_URL": postgres,
+        "SEEKNAL_TEST_MYSQL_URL": mysql,
+        "SEEKNAL_TEST_LIBSQL_URL": "http://named:3",
+    }
+    del named[private_store.server.variable]
+    answers = f"""
+import sys
+from tests.servers.stores import SERVERS
+assert SERVERS[{private_store.kind!r}].from_environment().run("SELECT 1") == [(1,)]
+{NAMED}
+sys.exit(7)
+"""
+    done = beside([sys.executable, "-c", answers], TMPDIR=str(open_place), **named)
+    assert done.returncode == 7, done.stderr
+    urls = dict(zip(SERVERS, done.stdout.split(), strict=True))
+    assert urls.pop(private_store.kind) not in {private_store.url, ""}
+    assert all("named" in url for url in urls.values())
+    assert list(open_place.iterdir()) == []
+
+
+def test_without_a_command_nothing_is_started():
+    done = beside([])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage" in done.stderr
+
+
+def test_a_server_that_this_machine_cannot_have_is_told_in_a_line():
+    done = beside(
+        ["true"], SEEKNAL_TEST_POSTGRES_URL="postgresql://named/test", SEEKNAL_TEST_MYSQL_URL="mysql://named/test",
+        SQLD_BIN="/nowhere/sqld",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "no libsql server: SQLD_BIN is '/nowhere/sqld', which is not an executable file; "
+        "or name one in SEEKNAL_TEST_LIBSQL_URL"
+    ]
