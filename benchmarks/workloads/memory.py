@@ -38,6 +38,7 @@ RUNS, NODES = 20, 50
 """Written again and again; of new runs, so many stay."""
 SLOTS = 12
 """Intervals of five minutes that a node completes, one after the other, and then again."""
+SAME_RUNS, NEW_RUNS = FORMS = ("the same runs", "new runs")
 KEEPER = "keeper"
 """A run that goes on: the counters of locks outlive the runs that they are of, so these are taken of it alone."""
 STORES = ("file", "sqlite", "postgresql")
@@ -52,37 +53,64 @@ Sample: TypeAlias = tuple[int, int]
 def measure(
     folder: Path, minutes: float = MINUTES, url: str | None = None, stores: Sequence[str] = STORES
 ) -> Iterator[Finding]:
-    """Yield how the memory grows on each store, in both forms; without a URL on none of a server."""
-    given: dict[str, Given] = {
-        "file": ("file", {"base_path": str(folder / "files")}),
-        "sqlite": ("database", {"db_path": str(folder / "state.db")}),
-    }
+    """Yield how the memory grows on each store, in both forms; without a URL on none of a server.
+
+    All processes write beside each other, each to a store of its own: memory is measured here, not time.
+    """
     with ExitStack() as stack:
-        if url is not None:
-            given["postgresql"] = ("database", place(folder, url, 0, stack))
-        for kind in stores:
-            if kind in given:
-                yield found(kind, given[kind], minutes)
+        writers = {
+            (kind, form): Writer(_given(kind, form, folder, url, stack), form == NEW_RUNS, minutes * 60)
+            for kind in stores
+            if kind != "postgresql" or url is not None
+            for form in FORMS
+        }
+        for kind in dict.fromkeys(kind for kind, _ in writers):
+            yield found(kind, {form: writers[kind, form].samples() for form in FORMS}, minutes)
 
 
-def found(kind: str, given: Given, minutes: float) -> Finding:
-    """Return how the memory of two processes grows, one of each form."""
+def _given(kind: str, form: str, folder: Path, url: str | None, stack: ExitStack) -> Given:
+    name = f"{kind} {form}"
+    if kind == "file":
+        return "file", {"base_path": str(folder / name)}
+    return "database", place(folder, url if kind == "postgresql" else None, name, stack)
+
+
+def found(kind: str, samples_of: dict[str, list[Sample]], minutes: float) -> Finding:
+    """Return how the memory of the processes of a store grew."""
     finding = Finding(NAME, kind)
-    for form in ("the same runs", "new runs"):
-        told = PROCESSES.Queue()
-        process = PROCESSES.Process(target=write, args=(given, form == "new runs", minutes * 60, told))
-        process.start()
-        while process.is_alive() and told.empty():
-            process.join(0.5)
-        samples: list[Sample] = told.get(timeout=10)
-        process.join()
+    for form, samples in samples_of.items():
         finding.add(f"{form}: growth", [growth(samples)], "KiB / 1,000", most=MOST_KIB)
         finding.add(f"{form}: memory after a tenth", [samples[len(samples) // 10][1] / 1024], "MiB")
         finding.add(f"{form}: memory at half", [samples[len(samples) // 2][1] / 1024], "MiB")
         finding.add(f"{form}: memory in the end", [samples[-1][1] / 1024], "MiB")
         finding.add(f"{form}: operations", [samples[-1][0]], "")
-    finding.notes.append(f"{minutes:g} minutes for each form; growth is the slope of the second half")
+    finding.notes.append(
+        f"{minutes:g} minutes, all processes beside each other; growth is the slope of the second half"
+    )
     return finding
+
+
+class Writer:
+    """A process that writes to one store.
+
+    Args:
+        given: The store.
+        is_new: Whether it goes on to new runs.
+        seconds: For how long.
+    """
+
+    def __init__(self, given: Given, is_new: bool, seconds: float) -> None:
+        self._told = PROCESSES.Queue()
+        self._process = PROCESSES.Process(target=write, args=(given, is_new, seconds, self._told), daemon=True)
+        self._process.start()
+
+    def samples(self) -> list[Sample]:
+        """Return what it told in the end."""
+        while self._process.is_alive() and self._told.empty():
+            self._process.join(0.5)
+        samples: list[Sample] = self._told.get(timeout=10)
+        self._process.join()
+        return samples
 
 
 def growth(samples: list[Sample]) -> float:
