@@ -14,7 +14,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
-from itertools import chain, pairwise, starmap
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -95,25 +94,25 @@ class Schedule(msgspec.Struct, frozen=True):
                 continue
             if day is None or not day.start <= at < day.end:
                 day = found.day_at(at)
-            if day is None:
-                return
+                if day is None:
+                    return
+                later = found.days_after(day.date)
             index = bisect_right(day.times, at - day.start)
             last = day.start + day.times[index - 1] if index else self.last_firing(at)
             while last is None or last < span.end:
                 while index == len(day.times):
-                    day, index = next(found.days_after(day.date), None), 0
+                    day, index = next(later, None), 0
                     if day is None:
                         return
-                firing = day.start + day.times[index]
-                index += 1
+                # What there is of it on this day, at once, with the firing that ends the last tick.
+                until = len(day.times)
+                if span.end < day.end:
+                    until = min(bisect_left(day.times, span.end - day.start, index) + 1, until)
+                firings = list(map(day.start.__add__, day.times[index:until]))
                 if last is not None:
-                    yield Interval(last, firing)
-                last = firing
-                if last < span.end and index < len(day.times):  # what else there is of it on this day, at once
-                    until = min(bisect_left(day.times, span.end - day.start, index) + 1, len(day.times))
-                    firings = chain([last], map(day.start.__add__, day.times[index:until]))
-                    yield from starmap(Interval, pairwise(firings))
-                    last, index = day.start + day.times[until - 1], until
+                    firings.insert(0, last)
+                yield from map(Interval, firings, firings[1:])
+                last, index = firings[-1], until
 
     def past_ticks_of(self, spans: Sequence[Interval]) -> Iterator[Interval]:
         """Yield what `ticks_of` does, latest first, as lazily."""
