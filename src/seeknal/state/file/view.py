@@ -63,7 +63,12 @@ class View:
 
     def _start_anew(self) -> None:
         self._writing = threading.Lock()
-        self._changed = threading.Condition()
+        # Plain locks: what the interpreter runs of a Condition or an Event is Python, and a Ctrl-C in the middle of it
+        # would leave it locked for ever.
+        self._noting = threading.Lock()
+        self._pause = threading.Lock()
+        """Held until the view is closed, which ends the thread's pauses."""
+        self._pause.acquire()
         self._behind = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -80,24 +85,24 @@ class View:
         if self._allowance > 0 and not self._behind and self._write_in_passing(budget_ms=0):
             self._allowance -= time.monotonic() - started
             return
-        with self._changed:
+        with self._noting:
             self._behind = True
             if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._follow, name="seeknal-view", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._follow, name="seeknal-view", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _follow(self) -> None:
         """Write the view every half second, until a round finds nothing new."""
         while True:
-            with self._changed:
-                if not self._closing:
-                    self._changed.wait(LONGEST_LAG_S)
+            self._pause.acquire(timeout=LONGEST_LAG_S)
+            with self._noting:
                 if self._closing or not self._behind:
                     self._thread = None
                     return
                 self._behind = False
             if not self._write_in_passing(budget_ms=400):
-                with self._changed:
+                with self._noting:
                     self._behind = True
 
     def _write_in_passing(self, *, budget_ms: int) -> bool:
@@ -118,9 +123,10 @@ class View:
         Raises:
             BackendUnavailableError: The view could not be written; the state itself is safe.
         """
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        with self._noting:
+            if not self._closing:
+                self._closing = True
+                self._pause.release()
             thread = self._thread
         if thread is not None:
             thread.join()
