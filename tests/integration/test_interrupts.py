@@ -1,4 +1,4 @@
-"""A Ctrl-C in the middle of a commit of a file store, wherever it comes, leaves nothing locked that others wait for."""
+"""A Ctrl-C in the middle of a commit or of a lease, wherever it comes, leaves nothing locked that others wait for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from itertools import count
 
 import pytest
 
+from seeknal.state import lease
 from seeknal.state.backend import create_state_backend
 from seeknal.state.file import view
 
 SOON_S = 20
-WATCHED = (threading.__file__, view.__file__)
-"""Where the interpreter runs Python while a commit is noted."""
+WATCHED = (threading.__file__, view.__file__, lease.__file__)
+"""Where the interpreter runs Python while a commit is noted, or a lease is kept."""
 LOOKS_AFTER = {"RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"}
 """Instructions after which the interpreter looks for signals, as CPython's ``CHECK_EVAL_BREAKER`` stands in them."""
 
@@ -24,7 +25,7 @@ class Interrupt:
 
     def __init__(self, at: int) -> None:
         self._left = at
-        self._last: dict[object, str] = {}
+        self._last: dict[object, int] = {}
         self.came = False
 
     def __enter__(self) -> None:
@@ -42,8 +43,9 @@ class Interrupt:
 
     def _count(self, frame, event, arg):
         if event == "opcode" and not self.came:
-            last, self._last[frame] = self._last.get(frame), dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if last in LOOKS_AFTER:
+            code, last, now = frame.f_code, self._last.get(frame), frame.f_lasti
+            self._last[frame] = now
+            if last is not None and looks_after(code, last, now):
                 self._left -= 1
             if self._left < 0:
                 self.came = True
@@ -51,22 +53,33 @@ class Interrupt:
         return self._count
 
 
-def interrupted(files, at: int) -> bool:
-    """Interrupt the noting of a commit and close the store; return whether there was such a look."""
-    backend = create_state_backend("file", base_path=files)
-    backend.initialize()
-    backend.set_node_state("r", "n", row_count=at)
-    backend._view._allowance = -1.0  # the thread has to write it
+def looks_after(code, last: int, now: int) -> bool:
+    """Return whether signals are looked for between two instructions, so that what the second raises is the same."""
+    return dis.opname[code.co_code[last]] in LOOKS_AFTER and handler(code, last) == handler(code, now)
+
+
+def handler(code, offset: int) -> int | None:
+    """Return where an instruction's error goes; what follows the last call in a ``with`` is past its handler."""
+    covering = [entry for entry in dis.Bytecode(code).exception_entries if entry.start <= offset < entry.end]
+    return covering[-1].target if covering else None
+
+
+def ends(action, at: int) -> None:
+    """Do something in another thread, and demand that it comes to an end."""
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    thread.join(SOON_S)
+    assert not thread.is_alive(), f"after an interrupt at look {at} others wait for ever"
+
+
+def interrupted(action, at: int) -> bool:
+    """Do something with an interrupt at a look; return whether there was such a look."""
     interrupt = Interrupt(at)
     try:
         with interrupt:
-            backend._view.committed()
+            action()
     except (KeyboardInterrupt, RuntimeError):  # this one of a Condition in `Thread.start`, which is interrupted badly
         assert interrupt.came
-    closing = threading.Thread(target=backend.close, daemon=True)
-    closing.start()
-    closing.join(SOON_S)
-    assert not closing.is_alive(), f"interrupted at look {at}, the store does not close"
     return interrupt.came
 
 
@@ -75,4 +88,32 @@ def test_a_store_closes_after_an_interrupt_anywhere_in_the_noting_of_a_commit(tm
     with create_state_backend("file", base_path=tmp_path) as backend:
         backend.initialize()
         backend.create_run("r")
-    assert next(at for at in count() if not interrupted(tmp_path, at)) > 10
+    for at in count():
+        backend = create_state_backend("file", base_path=tmp_path)
+        backend.initialize()
+        backend.set_node_state("r", "n", row_count=at)
+        backend._view._allowance = -1.0  # the thread has to write it
+        came = interrupted(backend._view.committed, at)
+        ends(backend.close, at)
+        if not came:
+            break
+    assert at > 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_leases_are_given_up_after_an_interrupt_anywhere_in_the_keeping_of_one():
+    held = lease.Lease("r", None, "owner", 1)
+
+    def keep():
+        keeper.add(held, ttl_ms=60_000)
+        assert keeper.get(held.key) == held
+        assert keeper.kept() == [held]
+        keeper.drop(held)
+
+    for at in count():
+        keeper = lease.LeaseKeeper(lambda *_: True)
+        came = interrupted(keep, at)
+        ends(keeper.drop_all, at)
+        if not came:
+            break
+    assert at > 10

@@ -10,7 +10,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
+from queue import Empty, SimpleQueue
 from uuid import uuid4
 
 import msgspec
@@ -103,7 +105,7 @@ def locked_meanwhile(run_id: str) -> ConcurrencyError:
 
 
 _real = SystemClock()
-"""Renewing is for real time: a condition waits in no other."""
+"""Renewing is for real time: a thread waits in no other."""
 
 
 class LeaseKeeper:
@@ -118,47 +120,53 @@ class LeaseKeeper:
 
     def __init__(self, renew: Callable[[Lease, int], bool]) -> None:
         self._renew = renew
-        self._changed = threading.Condition()
+        # Not a Condition: what the interpreter runs of it is Python, and a Ctrl-C in the middle of it would leave it
+        # locked for ever.
+        self._mutex = threading.Lock()
+        self._changes: SimpleQueue[None] = SimpleQueue()
+        """Wakes the thread."""
         self._leases: dict[LockKey, tuple[Lease, int]] = {}
         self._due_us: dict[LockKey, int] = {}
         self._thread: threading.Thread | None = None
 
     def add(self, lease: Lease, ttl_ms: int) -> None:
         """Keep a lease that was just granted."""
-        with self._changed:
+        with self._mutex:
             self._leases[lease.key] = (lease, ttl_ms)
             self._due_us[lease.key] = _real.ticks_us() + ttl_ms * 1000 // 3
             if self._thread is None:
-                self._thread = threading.Thread(target=self._keep, name="seeknal-leases", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+                self._changes = SimpleQueue()  # without what the former thread had no need to read
+                thread = threading.Thread(target=self._keep, name="seeknal-leases", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._changes.put(None)
 
     def get(self, key: LockKey) -> Lease | None:
         """Return the lease this instance holds of a key, as far as it knows."""
-        with self._changed:
+        with self._mutex:
             kept = self._leases.get(key)
         return kept[0] if kept else None
 
     def kept(self) -> list[Lease]:
         """Return the leases this instance holds, as far as it knows."""
-        with self._changed:
+        with self._mutex:
             return [lease for lease, _ in self._leases.values()]
 
     def drop(self, lease: Lease) -> None:
         """Stop keeping a lease; nothing happens if it is not kept."""
-        with self._changed:
+        with self._mutex:
             kept = self._leases.get(lease.key)
             if kept and kept[0] == lease:
                 del self._leases[lease.key], self._due_us[lease.key]
-                self._changed.notify()
+                self._changes.put(None)
 
     def drop_all(self) -> list[Lease]:
         """Stop keeping anything, wait for the thread to end, and return what was kept."""
-        with self._changed:
+        with self._mutex:
             leases = [lease for lease, _ in self._leases.values()]
             self._leases.clear()
             self._due_us.clear()
-            self._changed.notify()
+            self._changes.put(None)
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -167,9 +175,7 @@ class LeaseKeeper:
     def _keep(self) -> None:
         """Renew until nothing is left to keep."""
         while True:
-            with self._changed:
-                if self._leases:
-                    self._changed.wait(max(0, min(self._due_us.values()) - _real.ticks_us()) / 1_000_000)
+            with self._mutex:
                 if not self._leases:
                     self._thread = None
                     return
@@ -177,8 +183,13 @@ class LeaseKeeper:
                 due = [kept for key, kept in self._leases.items() if self._due_us[key] <= now]
                 for lease, ttl_ms in due:
                     self._due_us[lease.key] = now + ttl_ms * 1000 // 3
-            for lease, ttl_ms in due:
-                self._renew_one(lease, ttl_ms)
+                pause_us = min(self._due_us.values()) - now
+            if due:
+                for lease, ttl_ms in due:
+                    self._renew_one(lease, ttl_ms)
+            else:
+                with suppress(Empty):
+                    self._changes.get(timeout=pause_us / 1_000_000)
 
     def _renew_one(self, lease: Lease, ttl_ms: int) -> None:
         try:
