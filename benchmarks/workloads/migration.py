@@ -19,13 +19,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.figures import Finding
+from benchmarks.workloads.filling import past
 
-from seeknal.model.records import NodeState, RunState
-from seeknal.model.status import NodeStatus, RunStatus
 from seeknal.state.backend import create_state_backend
 from seeknal.state.batch import Batch
 from seeknal.state.migration.moving import move
@@ -35,7 +33,6 @@ from seeknal.state.transfer import BATCH_ROWS
 NAME = "migration"
 STATES, NODES = 1_000_000, 200
 LEAST_ROWS, MOST_MIB = 50_000, 200
-BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def store_at(path: Path) -> RecordStateBackend:
@@ -49,42 +46,12 @@ def store_at(path: Path) -> RecordStateBackend:
     return store
 
 
-def run_with_nodes(number: int, nodes: int) -> tuple[RunState, list[NodeState]]:
-    """Return a run of an hourly pipeline, with what such a pipeline records of its nodes."""
-    run_id, began, first = f"run_{number:06}", BEGIN + timedelta(hours=number), number * (nodes + 1) + 1
-    run = RunState(
-        run_id=run_id,
-        status=RunStatus.SUCCESS,
-        started_at=began,
-        finished_at=began + timedelta(minutes=30),
-        config={"environment": "production"},
-        version=2,
-        sequence=first,
-    )
-    return run, [
-        NodeState(
-            run_id=run_id,
-            node_id=f"transform.node_{node:04}",
-            status=NodeStatus.SUCCESS,
-            started_at=began + timedelta(seconds=node),
-            finished_at=began + timedelta(seconds=node + 7),
-            duration_ms=7000,
-            row_count=node * number,
-            fingerprint=f"{node * 7919 + number // 100:064x}",
-            metadata={"output": f"target/node_{node:04}.parquet"},
-            version=2,
-            sequence=first + 1 + node,
-        )
-        for node in range(nodes)
-    ]
-
-
 def fill(path: Path, states: int, nodes: int) -> None:
     """Make a file store of so many node states."""
     with store_at(path) as store:
         batch = Batch()
         for number in range(states // nodes):
-            run, states_of_it = run_with_nodes(number, nodes)
+            run, states_of_it = past(number, nodes)
             batch.runs.append(run)
             batch.nodes += states_of_it
             if len(batch.nodes) >= BATCH_ROWS:
