@@ -122,7 +122,7 @@ class LeaseKeeper:
         self._renew = renew
         # Not a Condition: what the interpreter runs of it is Python, and a Ctrl-C in the middle of it would leave it
         # locked for ever.
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a signal handler may take a lease, too
         self._changes: SimpleQueue[None] = SimpleQueue()
         """Wakes the thread."""
         self._leases: dict[LockKey, tuple[Lease, int]] = {}

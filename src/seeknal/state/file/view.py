@@ -63,9 +63,9 @@ class View:
 
     def _start_anew(self) -> None:
         self._writing = threading.Lock()
-        # Plain locks: what the interpreter runs of a Condition or an Event is Python, and a Ctrl-C in the middle of it
+        # Locks of C: what the interpreter runs of a Condition or an Event is Python, and a Ctrl-C in the middle of it
         # would leave it locked for ever.
-        self._noting = threading.Lock()
+        self._noting = threading.RLock()  # a signal handler may commit, too
         self._pause = threading.Lock()
         """Held until the view is closed, which ends the thread's pauses."""
         self._pause.acquire()
