@@ -400,3 +400,19 @@ def test_a_backend_that_keeps_no_log_says_so_and_does_the_rest():
             assert "Capability.LOG" in caught.value.hint
         assert backend.acquire_lock("r")
         assert backend.break_lock("r", reason="it hangs") is not None
+
+
+def test_a_process_keeps_nothing_of_the_log_of_a_file_store_but_what_its_file_has_not(tmp_path):
+    with create_state_backend("file", base_path=tmp_path, checkpoint_bytes=1) as backend:
+        backend.initialize()
+        logged = [backend.log_change("step", detail={"number": number}) for number in range(100)]
+        with backend._store.writing() as image:
+            backend._store.checkpoint()
+            assert image._log == {}
+        logged.append(backend.log_change("another"))
+        assert len(backend._store.image._log) <= 1
+        assert backend.read_log("", 1000) == logged
+    with create_state_backend("file", base_path=tmp_path) as backend:
+        backend.initialize()
+        assert backend.read_log("", 1000) == logged
+        assert backend.read_log(logged[97].change_id, 1000) == logged[98:]

@@ -87,7 +87,7 @@ class Image:
         return self._nodes.get(run_id, {})
 
     def log(self) -> dict[str, LoggedChange]:
-        """Return the change log by change id, the image's own. A subclass may load it here."""
+        """Return the change log by change id. A subclass may load it here."""
         return self._log
 
     # ---- reading ----
@@ -261,7 +261,7 @@ class Image:
 
     def put_change(self, change: LoggedChange) -> None:
         """Store an entry of the change log; one that is there stays as it is."""
-        self.log().setdefault(change.change_id, change)
+        self._log.setdefault(change.change_id, change)
 
     def put_run(self, run: RunState) -> None:
         """Store a run at the place of its sequence."""

@@ -42,7 +42,7 @@ class FileImage(Image):
         self.behind_runs: set[str] = set()
         self.behind_nodes: set[str] = set()
         self.is_log_behind = False
-        self._is_log_loaded = True
+        self._has_log_file = False
 
     # ---- loading ----
 
@@ -57,7 +57,7 @@ class FileImage(Image):
         self._worked = set(index.worked)
         self.behind_runs, self.behind_nodes = set(), set()
         # A store of format 1 has no file of the log; its next checkpoint makes one.
-        self._is_log_loaded, self.is_log_behind = not index.has_log, not index.has_log
+        self._has_log_file, self.is_log_behind = index.has_log, not index.has_log
         self.runs = {run.run_id: run for run in index.runs}
         try:
             self.history = _history_of(index)
@@ -80,12 +80,12 @@ class FileImage(Image):
         return nodes
 
     def log(self) -> dict[str, LoggedChange]:
-        """Return the change log by change id, read from its file at first."""
-        if not self._is_log_loaded:
-            found = read_document(self._layout.log, LogDocument).changes
-            self._log = {change.change_id: change for change in found}
-            self._is_log_loaded = True
-        return self._log
+        """Return the change log by change id: what its file holds, read each time, and what is not in there yet.
+
+        It is asked for by people, and grows for as long as the store lives: a process that writes keeps none of it.
+        """
+        filed = read_document(self._layout.log, LogDocument).changes if self._has_log_file else []
+        return self._log | {change.change_id: change for change in filed}
 
     def work_of(self, node_id: str) -> NodeWork:
         """Return what a node has completed, read from its file at first."""
@@ -108,7 +108,8 @@ class FileImage(Image):
         """Take note that all files hold what the journal says."""
         self.behind_runs.clear()
         self.behind_nodes.clear()
-        self.is_log_behind = False
+        self._log.clear()
+        self._has_log_file, self.is_log_behind = True, False
         self._make_room()
 
     def _make_room(self) -> None:
