@@ -110,7 +110,10 @@ def parts(wanted: list[str], arguments: argparse.Namespace, folder: Path, stack:
         "migration": lambda inside: migration.measure(inside, few, migration.STATES // (10 if arguments.quick else 1)),
         "peers": lambda inside: peers.measure(inside, rounds, 100),
         "memory": lambda inside: memory.measure(
-            inside, arguments.minutes, dict(scaled(["postgresql"])).get("postgresql")
+            inside,
+            arguments.minutes,
+            dict(scaled(arguments.store)).get("postgresql"),
+            [each for each in memory.STORES if each in arguments.store],
         ),
     }
     for workload in wanted:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from benchmarks.figures import Finding
 from benchmarks.workloads.filling import past
+from benchmarks.workloads.memory import peak_kib
 
 from seeknal.state.backend import create_state_backend
 from seeknal.state.batch import Batch
@@ -66,8 +66,7 @@ def move_here(source: Path, target: Path) -> None:
     with store_at(source) as ours, store_at(target) as theirs:
         report = move(ours, theirs, source_where=str(source), target_where=str(target))
     spent = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"rows": report.counts.total, "seconds": spent, "peak_bytes": peak}))
+    print(json.dumps({"rows": report.counts.total, "seconds": spent, "peak_kib": peak_kib()}))
 
 
 def moved(source: Path, target: Path) -> dict[str, float]:
@@ -113,13 +112,13 @@ def measure(folder: Path, rounds: int, states: int = STATES) -> Iterator[Finding
         shutil.rmtree(leaving)
     finding = Finding(NAME, "file to sqlite")
     finding.add("rows a second", [each["rows"] / each["seconds"] for each in there], "rows/s", least=LEAST_ROWS)
-    finding.add("peak memory", [each["peak_bytes"] / 2**20 for each in there], "MiB", most=MOST_MIB)
+    finding.add("peak memory", [each["peak_kib"] / 1024 for each in there], "MiB", most=MOST_MIB)
     finding.add("ours / a bare copy", [each["seconds"] / limit for each, limit in zip(there, limits, strict=True)])
     finding.notes.append(f"{states:,} node states in runs of {NODES}")
     yield finding
     finding = Finding(NAME, "sqlite to file")
     finding.add("rows a second", [each["rows"] / each["seconds"] for each in back], "rows/s")
-    finding.add("peak memory", [each["peak_bytes"] / 2**20 for each in back], "MiB")
+    finding.add("peak memory", [each["peak_kib"] / 1024 for each in back], "MiB")
     yield finding
 
 
