@@ -499,3 +499,23 @@ def rewritten(path: Path, change) -> None:
     change(document)
     body = json.dumps(document, indent=2).encode().removesuffix(b"\n}")
     path.write_bytes(body + b',\n  "checksum": "crc32:%08x"\n}\n' % zlib.crc32(body))
+
+
+def test_a_store_opens_while_another_process_removes_the_checkpoint_that_it_was_about_to_read(tmp_path, monkeypatch):
+    with opened(tmp_path) as other:
+        other.create_run("r")
+        load, loads = checkpoint.FileImage.load, []
+
+        def overtaken(image, path):
+            loads.append(path)
+            if len(loads) == 1:
+                other.set_node_state("r", "n", row_count=1)
+                with other._store.writing():
+                    other._store.checkpoint()
+                assert not path.exists()
+            load(image, path)
+
+        monkeypatch.setattr(checkpoint.FileImage, "load", overtaken)
+        with opened(tmp_path) as backend:
+            assert backend.get_node_state("r", "n").row_count == 1
+    assert len(loads) == 2

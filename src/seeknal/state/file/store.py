@@ -234,13 +234,17 @@ class FileStore:
         while True:
             stamp, document = self._read_store()
             path = self.layout.index(document.generation)
-            if self._open_journal(document.generation) and path.exists():
-                break
-            if self._read_store()[0] == stamp:
-                missing = path if self._generation == document.generation else self.layout.journal(document.generation)
-                raise corrupt(missing, "the file is missing")
+            try:
+                if self._open_journal(document.generation):
+                    self.image.load(path)
+                    break
+            except CorruptStateError:  # of its index, which a newer checkpoint has removed, or which is damaged
+                if self._read_store()[0] == stamp:
+                    raise
+            else:
+                if self._read_store()[0] == stamp:
+                    raise corrupt(self.layout.journal(document.generation), "the file is missing")
         self.store_id, self._stamp = document.store_id, stamp
-        self.image.load(path)
         with suppress(FileNotFoundError):  # another process has made a newer one, which is followed next
             self._put_off_checkpoint(path.stat().st_size)
         self._must_reload = False
